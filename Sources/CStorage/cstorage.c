@@ -1,0 +1,132 @@
+#include "cstorage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <isa-l/crc.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+int cs_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
+
+int cs_openat(int directory, const char *name, int flags, mode_t mode) {
+  return openat(directory, name, flags | O_CLOEXEC, mode);
+}
+
+int cs_lock_file(int fd, int exclusive, int wait, pid_t *holder) {
+  struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+  if (fcntl(fd, wait ? F_SETLKW : F_SETLK, &lock) == 0) return 0;
+  if (wait || (errno != EACCES && errno != EAGAIN)) return -1;
+  if (fcntl(fd, F_GETLK, &lock) == 0 && holder) *holder = lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+  return 1;
+}
+
+int cs_unlock_file(int fd) {
+  struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+  return fcntl(fd, F_SETLK, &lock);
+}
+
+int cs_reflink(int destination, int source) { return ioctl(destination, FICLONE, source); }
+
+ssize_t cs_copy_file_range(int source, int64_t *source_offset, int destination, int64_t *destination_offset, size_t length) {
+  return copy_file_range(source, source_offset, destination, destination_offset, length, 0);
+}
+
+int cs_rename_noreplace(const char *from, const char *to) {
+  return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
+
+int cs_start_writeback(int fd) { return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
+
+int cs_syncfs(int fd) { return syncfs(fd); }
+
+int64_t cs_filesystem_type(const char *path) {
+  struct statfs info;
+  if (statfs(path, &info) != 0) return -1;
+  return (int64_t)(uint32_t)info.f_type;
+}
+
+int cs_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+void cs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+void cs_block_signals(void) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, NULL);
+}
+
+static int64_t nanoseconds(clockid_t clock) {
+  struct timespec now = {0, 0};
+  clock_gettime(clock, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t cs_boottime_ns(void) { return nanoseconds(CLOCK_BOOTTIME); }
+int64_t cs_monotonic_ns(void) { return nanoseconds(CLOCK_MONOTONIC); }
+int64_t cs_realtime_ns(void) { return nanoseconds(CLOCK_REALTIME); }
+
+int cs_random(void *buffer, size_t length) {
+  unsigned char *bytes = buffer;
+  while (length > 0) {
+    ssize_t got = getrandom(bytes, length, 0);
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      return -1;
+    }
+    bytes += got;
+    length -= (size_t)got;
+  }
+  return 0;
+}
+
+/* The pid is stored after the value and read before it: a child of fork() never takes its parent's engine. */
+static _Atomic(void *) slot_value;
+static _Atomic(pid_t) slot_pid;
+
+void *cs_slot_get(void) {
+  if (atomic_load_explicit(&slot_pid, memory_order_acquire) != getpid()) return NULL;
+  return atomic_load_explicit(&slot_value, memory_order_acquire);
+}
+
+void *cs_slot_set(void *value) {
+  pid_t self = getpid();
+  pid_t owner = atomic_load(&slot_pid);
+  if (owner == self) {
+    void *current = NULL;
+    return atomic_compare_exchange_strong(&slot_value, &current, value) ? value : current;
+  }
+  /* -1 marks "being set": only threads of one process race here, and the winner's window is a few instructions. */
+  if (owner != -1 && atomic_compare_exchange_strong(&slot_pid, &owner, (pid_t)-1)) {
+    atomic_store(&slot_value, value);
+    atomic_store(&slot_pid, self);
+    return value;
+  }
+  while (atomic_load(&slot_pid) == -1) { }
+  return cs_slot_set(value);
+}
+
+void cs_slot_clear(void) {
+  if (atomic_load(&slot_pid) == getpid()) atomic_store(&slot_value, NULL);
+}
+
+uint32_t cs_crc32c(uint32_t crc, const void *buffer, size_t length) {
+  const unsigned char *bytes = buffer;
+  crc = ~crc;
+  while (length > 0) {
+    /* ISA-L takes an int. */
+    size_t step = length > (1u << 30) ? (1u << 30) : length;
+    crc = crc32_iscsi((unsigned char *)bytes, (int)step, crc);
+    bytes += step;
+    length -= step;
+  }
+  return ~crc;
+}

@@ -1,0 +1,91 @@
+public import Synchronization
+
+/// Numbers handed out once each, from any thread.
+final class Counter: Sendable {
+    private let value = Atomic<Int>(0)
+    func next() -> Int { value.add(1, ordering: .relaxed).oldValue }
+}
+
+/// The failure of the earliest element among those that ran side by side.
+final class FirstFailure: Sendable {
+    private let state = Mutex<(index: Int, error: StorageError)?>(nil)
+    private let flag = Atomic<Bool>(false)
+
+    var happened: Bool { flag.load(ordering: .relaxed) }
+    var error: StorageError? { state.withLock { $0?.error } }
+
+    func record(_ error: StorageError, at index: Int) {
+        flag.store(true, ordering: .relaxed)
+        state.withLock { state in
+            if let current = state, current.index < index { return }
+            state = (index, error)
+        }
+    }
+}
+
+/// What long work shows while it runs, and how it is asked to stop.
+public final class Progress: Sendable {
+    /// Bytes that have been handled.
+    public let bytesDone = Atomic<Int>(0)
+    /// Bytes to handle, as far as known.
+    public let bytesTotal = Atomic<Int>(0)
+    /// Files that have been handled.
+    public let filesDone = Atomic<Int>(0)
+    /// Files to handle, as far as known.
+    public let filesTotal = Atomic<Int>(0)
+    private let cancelled = Atomic<Bool>(false)
+    private let phaseText = Mutex<String>("")
+
+    /// Starts at zero.
+    public init() {}
+
+    /// What is being done, one word.
+    public var phase: String {
+        get { phaseText.withLock { $0 } }
+        set { phaseText.withLock { $0 = newValue } }
+    }
+
+    /// Asks the work to end.
+    public func cancel() { cancelled.store(true, ordering: .relaxed) }
+
+    /// Whether the work was asked to end.
+    public var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
+
+    /// Throws `CANCELLED` when the work was asked to end.
+    public func checkCancelled() throws(StorageError) {
+        if isCancelled { throw StorageError(.cancelled, "cancelled by the caller") }
+    }
+
+    /// Adds to the bytes and files that have been handled.
+    public func advance(bytes: Int = 0, files: Int = 0) {
+        if bytes != 0 { bytesDone.add(bytes, ordering: .relaxed) }
+        if files != 0 { filesDone.add(files, ordering: .relaxed) }
+    }
+
+    /// Adds to the bytes and files to handle.
+    public func expect(bytes: Int = 0, files: Int = 0) {
+        bytesTotal.add(bytes, ordering: .relaxed)
+        filesTotal.add(files, ordering: .relaxed)
+    }
+
+    /// The progress document of the C interface.
+    public var document: JSONValue {
+        .make([
+            "bytes_done": JSONValue(bytesDone.load(ordering: .relaxed)),
+            "bytes_total": JSONValue(bytesTotal.load(ordering: .relaxed)),
+            "files_done": JSONValue(filesDone.load(ordering: .relaxed)),
+            "files_total": JSONValue(filesTotal.load(ordering: .relaxed)),
+            "phase": .string(phase),
+        ])
+    }
+}
+
+/// A truth value that threads share.
+final class Flag: Sendable {
+    private let value: Atomic<Bool>
+    init(_ initial: Bool = false) { value = Atomic(initial) }
+    var isSet: Bool { value.load(ordering: .acquiring) }
+    func set() { value.store(true, ordering: .releasing) }
+    /// Clears it; true when it was set.
+    func clear() -> Bool { value.exchange(false, ordering: .acquiringAndReleasing) }
+}

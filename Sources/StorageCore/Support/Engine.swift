@@ -1,0 +1,199 @@
+internal import CStorage
+internal import Glibc
+
+/// The library's own threads: an executor for tasks and a timer, made when first needed, one per process id.
+///
+/// Swift's global executor does not survive `fork()`, and a guest in somebody's process must be able to say which
+/// threads are its own: `raystorage-io-<n>` and `raystorage-timer`.
+public final class Engine: TaskExecutor, @unchecked Sendable {
+    // Proof for @unchecked: every stored property below `monitor` is read and written with it locked.
+    private let monitor = Monitor()
+    private var jobs: [UnownedJob] = []
+    private var firstJob = 0
+    private var timers: [(instant: Int64, continuation: CheckedContinuation<Void, Never>)] = []
+    private var idle = 0
+    private var threads: [pthread_t] = []
+    private var timerThread: pthread_t?
+    private var stopping = false
+
+    private let timerMonitor = Monitor()
+    /// The process that the threads live in.
+    public let processID: Int32
+    /// How many threads there may be: blocking calls occupy them, so more than cores.
+    public let width: Int
+
+    private init() {
+        processID = getpid()
+        width = max(4, min(16, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    }
+
+    /// The engine of this process; a forked child gets one of its own.
+    public static var shared: Engine {
+        if let pointer = cs_slot_get() { return Unmanaged<Engine>.fromOpaque(pointer).takeUnretainedValue() }
+        let fresh = Unmanaged.passRetained(Engine())
+        guard let held = cs_slot_set(fresh.toOpaque()), held != fresh.toOpaque() else {
+            return fresh.takeUnretainedValue()
+        }
+        fresh.release()
+        return Unmanaged<Engine>.fromOpaque(held).takeUnretainedValue()
+    }
+
+    /// Whether this process has an engine, without making one.
+    public static var exists: Bool { cs_slot_get() != nil }
+
+    /// Runs a job on one of the threads, starting one when all are busy and there may be more.
+    public func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        monitor.withLock {
+            jobs.append(job)
+            if idle == 0, threads.count < width, !stopping { startWorker() }
+            monitor.signal()
+        }
+    }
+
+    /// Starts a root task on the engine's threads.
+    @discardableResult
+    public func spawn(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
+        Task(executorPreference: self) { await body() }
+    }
+
+    /// Suspends the calling task for that long.
+    public func sleep(milliseconds: Int64) async {
+        await withCheckedContinuation { continuation in
+            timerMonitor.withLock {
+                timers.append((cs_monotonic_ns() + max(0, milliseconds) * 1_000_000, continuation))
+                if timerThread == nil { startTimer() }
+                timerMonitor.signal()
+            }
+        }
+    }
+
+    /// Runs `body` for each element, at most `limit` at a time (nil: the engine's width), and returns the first error
+    /// in the order of the elements; after an error no further element is begun.
+    public func forEach<Element: Sendable>(
+        _ elements: [Element], limit: Int? = nil,
+        _ body: @escaping @Sendable (Element) async throws(StorageError) -> Void
+    ) async throws(StorageError) {
+        if elements.count == 1 { return try await body(elements[0]) }
+        let next = Counter()
+        let failure = FirstFailure()
+        let workers = min(elements.count, max(1, limit ?? width))
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<workers {
+                group.addTask(executorPreference: self) {
+                    while !failure.happened {
+                        let index = next.next()
+                        guard index < elements.count else { return }
+                        do throws(StorageError) { try await body(elements[index]) } catch {
+                            failure.record(error, at: index)
+                        }
+                    }
+                }
+            }
+        }
+        if let error = failure.error { throw error }
+    }
+
+    private func startWorker() {
+        let index = threads.count
+        if let thread = Self.startThread(
+            named: "raystorage-io-\(index)", { [unowned self] in self.work() })
+        {
+            threads.append(thread)
+        }
+    }
+
+    private func startTimer() {
+        timerThread = Self.startThread(named: "raystorage-timer") { [unowned self] in self.keepTime() }
+    }
+
+    private func work() {
+        while true {
+            let job: UnownedJob? = monitor.withLock {
+                while firstJob == jobs.count {
+                    if stopping { return nil }
+                    idle += 1
+                    monitor.wait()
+                    idle -= 1
+                }
+                let job = jobs[firstJob]
+                firstJob += 1
+                if firstJob == jobs.count || firstJob > 1024 {
+                    jobs.removeFirst(firstJob)
+                    firstJob = 0
+                }
+                return job
+            }
+            guard let job else { return }
+            job.runSynchronously(on: asUnownedTaskExecutor())
+        }
+    }
+
+    private func keepTime() {
+        while true {
+            let due: [CheckedContinuation<Void, Never>]? = timerMonitor.withLock {
+                while true {
+                    if stopping, timers.isEmpty { return nil }
+                    let now = cs_monotonic_ns()
+                    let due = timers.filter { stopping || $0.instant <= now }.map(\.continuation)
+                    if !due.isEmpty {
+                        timers.removeAll { stopping || $0.instant <= now }
+                        return due
+                    }
+                    if let earliest = timers.map(\.instant).min() {
+                        _ = timerMonitor.wait(untilMonotonic: earliest)
+                    } else {
+                        timerMonitor.wait()
+                    }
+                }
+            }
+            guard let due else { return }
+            for continuation in due { continuation.resume() }
+        }
+    }
+
+    /// Ends the threads once their queues are empty; sleeping tasks wake at once. The next `shared` makes a new engine.
+    public func stop() {
+        guard processID == getpid() else { return }
+        cs_slot_clear()
+        timerMonitor.withLock {
+            monitor.withLock { stopping = true }
+            timerMonitor.broadcast()
+        }
+        if let timerThread { pthread_join(timerThread, nil) }
+        let workers = monitor.withLock {
+            monitor.broadcast()
+            return threads
+        }
+        for thread in workers { pthread_join(thread, nil) }
+    }
+
+    private final class ThreadStart {
+        let name: String
+        let body: @Sendable () -> Void
+        init(name: String, body: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.body = body
+        }
+    }
+
+    private static func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> pthread_t? {
+        let start = Unmanaged.passRetained(ThreadStart(name: name, body: body))
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
+                cs_block_signals()
+                cs_set_thread_name(start.name)
+                start.body()
+                return nil
+            }, start.toOpaque())
+        guard result == 0 else {
+            start.release()
+            return nil
+        }
+        return thread
+    }
+}

@@ -1,0 +1,65 @@
+internal import CStorage
+internal import Glibc
+
+/// A file descriptor that knows its path. `close()` reports what the kernel says; letting go of it closes in silence.
+final class OpenFile: Sendable {
+    let descriptor: Int32
+    let path: String
+    private let isOpen = Flag(true)
+
+    /// Opens with `O_CLOEXEC`; `mode` is for `O_CREAT` and subject to the umask.
+    init(_ path: String, _ flags: Int32, mode: UInt32 = 0o666) throws(StorageError) {
+        self.path = path
+        descriptor = try System.check("open", path) { cs_open(path, flags, mode_t(mode)) }
+    }
+
+    deinit { if isOpen.clear() { _ = Glibc.close(descriptor) } }
+
+    /// Closes; NFS tells of lost writes here (ENOSPC, EDQUOT, EIO).
+    func close() throws(StorageError) {
+        guard isOpen.clear() else { return }
+        // Linux has closed the descriptor even after EINTR: never repeat.
+        if Glibc.close(descriptor) == -1, errno != EINTR { throw .system(errno, "close", path) }
+    }
+
+    func status() throws(StorageError) -> System.FileStatus {
+        var info = stat()
+        try System.check("fstat", path) { fstat(descriptor, &info) }
+        return System.FileStatus(info)
+    }
+
+    /// `fsync`. After an error the file's content is not to be trusted, whatever a second fsync says: write it anew.
+    func sync() throws(StorageError) { try System.check("fsync", path) { fsync(descriptor) } }
+
+    func syncData() throws(StorageError) { try System.check("fdatasync", path) { fdatasync(descriptor) } }
+
+    /// Writes all of it at the descriptor's position.
+    func write(_ bytes: [UInt8]) throws(StorageError) {
+        var done = 0
+        while done < bytes.count {
+            let count = try System.check("write", path) {
+                bytes.withUnsafeBytes { buffer in
+                    Glibc.write(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done)
+                }
+            }
+            done += count
+        }
+    }
+
+    /// Everything from the start to the end, at most `limit` bytes; more is an error.
+    func readAll(limit: Int) throws(StorageError) -> [UInt8] {
+        var content: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 64 * 1024)
+        while true {
+            let offset = content.count
+            let count = try System.check("read", path) {
+                buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(offset)) }
+            }
+            if count == 0 { return content }
+            content.append(contentsOf: buffer.prefix(count))
+            if content.count > limit {
+                throw StorageError(.io, "\(quoted(path)) is larger than \(limit) bytes", details: [("path", .string(path))])
+            }
+        }
+    }
+}
