@@ -17,7 +17,9 @@ let package = Package(
     targets: [
         .target(
             name: "CStorage",
-            cSettings: [.define("_GNU_SOURCE"), .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"])],
+            cSettings: [
+                .define("_GNU_SOURCE"), .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]),
+            ],
             linkerSettings: [.linkedLibrary("isal")]
         ),
         .target(name: "StorageCore", dependencies: ["CStorage"], swiftSettings: strict),
