@@ -52,7 +52,7 @@ import Testing
 
     @Test func `an error shows only the start of a very long name`() {
         let error = #expect(throws: StorageError.self) {
-            try CheckpointName.validate(String(repeating: "é", count: 5_000_000))
+            try CheckpointName.validate(String(repeating: "é", count: 50_000))
         }
         #expect((error?.message.utf8.count ?? .max) < 500)
     }

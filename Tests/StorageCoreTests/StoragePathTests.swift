@@ -94,7 +94,7 @@ import Testing
     }
 
     @Test func `an error shows only the start of a very long path`() {
-        let error = #expect(throws: StorageError.self) { try resolve(String(repeating: "é", count: 1_000_000)) }
+        let error = #expect(throws: StorageError.self) { try resolve(String(repeating: "é", count: 50_000)) }
         #expect((error?.message.utf8.count ?? .max) < 1000)
     }
 }
