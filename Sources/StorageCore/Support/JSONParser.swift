@@ -39,6 +39,27 @@ public struct JSONParser {
         }
     }
 
+    /// The members of an object up to the one called `key`, which need not be complete: the head of a document whose
+    /// bulk comes last. A text that ends before that key is an error.
+    static func parseHead(_ bytes: [UInt8], upTo key: String) throws(JSONSyntaxError) -> [JSONMember] {
+        try withBytes(bytes) { parser throws(JSONSyntaxError) in
+            parser.skipSpace()
+            guard parser.take("{") else { throw parser.failure("an object") }
+            var members: [JSONMember] = []
+            while true {
+                parser.skipSpace()
+                guard parser.peek == UInt8(ascii: "\"") else { throw parser.failure("a key") }
+                let name = try parser.string()
+                if name == key { return members }
+                parser.skipSpace()
+                guard parser.take(":") else { throw parser.failure("':'") }
+                members.append(JSONMember(name, try parser.value(depth: 1)))
+                parser.skipSpace()
+                guard parser.take(",") else { throw parser.failure("','") }
+            }
+        }
+    }
+
     private static func withBytes<Value>(
         _ bytes: some Sequence<UInt8>, _ body: (inout JSONParser) throws(JSONSyntaxError) -> Value
     ) throws(JSONSyntaxError) -> Value {

@@ -58,7 +58,8 @@ final class OpenFile: Sendable {
             if count == 0 { return content }
             content.append(contentsOf: buffer.prefix(count))
             if content.count > limit {
-                throw StorageError(.io, "\(quoted(path)) is larger than \(limit) bytes", details: [("path", .string(path))])
+                throw StorageError(
+                    .io, "\(quoted(path)) is larger than \(limit) bytes", details: [("path", .string(path))])
             }
         }
     }

@@ -1,0 +1,83 @@
+/// Where everything of a run lies: keys relative to the run's root, the same on every storage.
+enum RunLayout {
+    static let own = ".raystorage"
+    static let record = ".raystorage/run.json"
+    static let epochs = ".raystorage/epochs/"
+    static let names = ".raystorage/names/"
+    static let metrics = ".raystorage/metrics/"
+    static let index = ".raystorage/index.json"
+    static let attempts = ".raystorage/attempts"
+    static let trash = ".raystorage/trash"
+    static let snapshot = "checkpoint_manager_snapshot.json"
+    static let results = "result.json"
+    /// Inside a checkpoint.
+    static let manifest = ".raystorage/manifest.json"
+    static let metadata = ".metadata.json"
+
+    static func epoch(_ number: Int) -> String { "\(epochs)\(number)/epoch.json" }
+    static func heartbeat(_ number: Int) -> String { "\(epochs)\(number)/heartbeat" }
+    static func fence(_ number: Int) -> String { "\(epochs)\(number)/fence" }
+    static func closed(_ number: Int) -> String { "\(epochs)\(number)/closed.json" }
+    static func resume(_ number: Int, _ turn: Int) -> String { "\(epochs)\(number)/resume-\(turn).json" }
+    static func claim(_ name: String) -> String { "\(names)\(name).json" }
+    static func claim(_ name: String, _ attempt: AttemptID) -> String { "\(names)\(name)~\(attempt).json" }
+    static func attempt(_ attempt: AttemptID) -> String { "\(attempts)/\(attempt)" }
+    static func captured(_ attempt: AttemptID) -> String { "\(attempts)/\(attempt).captured.json" }
+    static func trash(_ attempt: AttemptID) -> String { "\(trash)/\(attempt)" }
+}
+
+/// One launch of the job on a run. Created once, never deleted, never reused.
+struct EpochRecord: Sendable, Equatable {
+    var number: Int
+    /// 16 hexadecimal digits that make its attempts unlike those of any other launch.
+    var nonce: String
+    /// The random id of the staging directory: what "host" means.
+    var hostID: String
+    var hostname: String
+    var processID: Int
+    /// Seconds since 1970 on the holder's clock; for people only.
+    var startedAt: Double
+    /// The holder's heartbeat period.
+    var heartbeatMilliseconds: Int
+
+    var document: JSONValue {
+        .make([
+            "schema": 1, "epoch": JSONValue(number), "nonce": .string(nonce), "host_id": .string(hostID),
+            "hostname": .string(hostname), "pid": JSONValue(processID), "started_at": .number(startedAt),
+            "heartbeat_ms": JSONValue(heartbeatMilliseconds),
+        ])
+    }
+
+    init(
+        number: Int, nonce: String, hostID: String, hostname: String, processID: Int, startedAt: Double,
+        heartbeatMilliseconds: Int
+    ) {
+        self.number = number
+        self.nonce = nonce
+        self.hostID = hostID
+        self.hostname = hostname
+        self.processID = processID
+        self.startedAt = startedAt
+        self.heartbeatMilliseconds = heartbeatMilliseconds
+    }
+
+    init?(_ document: JSONValue) {
+        guard let number = document["epoch"]?.intValue, let nonce = document["nonce"]?.stringValue,
+            let hostID = document["host_id"]?.stringValue
+        else { return nil }
+        self.init(
+            number: number, nonce: nonce, hostID: hostID, hostname: document["hostname"]?.stringValue ?? "?",
+            processID: document["pid"]?.intValue ?? 0, startedAt: document["started_at"]?.doubleValue ?? 0,
+            heartbeatMilliseconds: document["heartbeat_ms"]?.intValue ?? 10_000)
+    }
+
+    /// Who holds it, for an error text.
+    var holder: String { "process \(processID) on \(quoted(hostname)) (epoch \(number))" }
+
+    var holderDetails: [(key: String, value: JSONValue)] {
+        [
+            ("holder_pid", JSONValue(processID)), ("holder_hostname", .string(hostname)),
+            ("holder_epoch", JSONValue(number)), ("holder_started_at", .number(startedAt)),
+        ]
+    }
+}
