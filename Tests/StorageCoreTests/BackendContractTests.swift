@@ -21,11 +21,16 @@ import Testing
 
     @Test(arguments: Kind.allCases) func `creates once and gives back the same bytes`(kind: Kind) async throws {
         try await withBackend(kind) { backend in
-            #expect(try await backend.read("a/b", limit: 10) == nil)
-            #expect(try await backend.create("a/b", [1, 2, 3]))
-            #expect(try await backend.read("a/b", limit: 10)?.bytes == [1, 2, 3])
-            #expect(try await backend.create("a/b", [9]) == false)
-            #expect(try await backend.read("a/b", limit: 10)?.bytes == [1, 2, 3])
+            let found1 = try await backend.read("a/b", limit: 10)
+            #expect(found1 == nil)
+            let found2 = try await backend.create("a/b", [1, 2, 3])
+            #expect(found2)
+            let found3 = try await backend.read("a/b", limit: 10)?.bytes
+            #expect(found3 == [1, 2, 3])
+            let found4 = try await backend.create("a/b", [9])
+            #expect(found4 == false)
+            let found5 = try await backend.read("a/b", limit: 10)?.bytes
+            #expect(found5 == [1, 2, 3])
         }
     }
 
@@ -33,8 +38,10 @@ import Testing
         async throws
     {
         try await withBackend(kind) { backend in
-            #expect(try await backend.create("claim", [7]))
-            #expect(try await backend.create("claim", [7]))
+            let found6 = try await backend.create("claim", [7])
+            #expect(found6)
+            let found7 = try await backend.create("claim", [7])
+            #expect(found7)
         }
     }
 
@@ -52,17 +59,25 @@ import Testing
 
     @Test(arguments: Kind.allCases) func `replaces, posts, lists and deletes`(kind: Kind) async throws {
         try await withBackend(kind) { backend in
-            #expect(try await backend.replace("d/x", [1], ifVersion: nil))
-            #expect(try await backend.replace("d/x", [2], ifVersion: nil))
+            let found8 = try await backend.replace("d/x", [1], ifVersion: nil)
+            #expect(found8)
+            let found9 = try await backend.replace("d/x", [2], ifVersion: nil)
+            #expect(found9)
             try await backend.post("d/mail", [1, 2, 3])
             try await backend.post("d/mail", [4])
-            #expect(try await backend.read("d/mail", limit: 10)?.bytes == [4])
+            let found10 = try await backend.read("d/mail", limit: 10)?.bytes
+            #expect(found10 == [4])
             _ = try await backend.create("d/sub/y", [3])
-            #expect(try await backend.list("d/") == ["mail", "sub/", "x"])
-            #expect(try await backend.list("none/") == [])
-            #expect(try await backend.delete("d/x"))
-            #expect(try await backend.delete("d/x") == false)
-            #expect(try await backend.read("d/x", limit: 10) == nil)
+            let found11 = try await backend.list("d/")
+            #expect(found11 == ["mail", "sub/", "x"])
+            let found12 = try await backend.list("none/")
+            #expect(found12 == [])
+            let found13 = try await backend.delete("d/x")
+            #expect(found13)
+            let found14 = try await backend.delete("d/x")
+            #expect(found14 == false)
+            let found15 = try await backend.read("d/x", limit: 10)
+            #expect(found15 == nil)
         }
     }
 
@@ -71,9 +86,12 @@ import Testing
             guard backend.capabilities.replacesConditionally else { return }
             _ = try await backend.create("s", [1])
             let version = try #require(try await backend.read("s", limit: 10)?.version)
-            #expect(try await backend.replace("s", [2], ifVersion: version))
-            #expect(try await backend.replace("s", [3], ifVersion: version) == false)
-            #expect(try await backend.read("s", limit: 10)?.bytes == [2])
+            let found16 = try await backend.replace("s", [2], ifVersion: version)
+            #expect(found16)
+            let found17 = try await backend.replace("s", [3], ifVersion: version)
+            #expect(found17 == false)
+            let found18 = try await backend.read("s", limit: 10)?.bytes
+            #expect(found18 == [2])
         }
     }
 
