@@ -1,0 +1,204 @@
+internal import CStorage
+internal import Glibc
+internal import Synchronization
+
+/// Everything below a directory, in the order of the bytes of the paths: a directory comes before what it holds.
+struct FileTree: Sendable {
+    struct Entry: Sendable {
+        /// Below the root, `/` between components.
+        var path: String
+        var status: System.FileStatus
+        /// Of a symbolic link.
+        var target: String?
+        /// The top-level `.metadata.json`: travels along, but users rewrite it, so it has no CRC.
+        var isSidecar: Bool
+    }
+
+    enum Rules: Sendable {
+        /// What a checkpoint may hold; anything else is an error that names it.
+        case checkpoint
+        /// Whatever is there, for those who compare.
+        case asFound
+    }
+
+    /// Our own directory inside a checkpoint: never captured, never restored.
+    static let ownName = ".raystorage"
+    static let sidecarName = ".metadata.json"
+    /// Larger files are refused: the table of their blocks would no longer be small (8 Mi blocks).
+    static let maximumFileSize = 64 << 40
+
+    var entries: [Entry]
+
+    /// Bytes of all files.
+    var bytes: Int { entries.reduce(0) { $0 + ($1.status.kind == .file ? $1.status.size : 0) } }
+
+    /// Walks level by level, in parallel: depth costs no stack, and one huge directory keeps all threads busy.
+    static func walk(
+        _ root: RootDirectory, rules: Rules = .checkpoint, progress: Progress
+    ) async throws(StorageError) -> FileTree {
+        var entries: [Entry] = []
+        var level = [""]
+        while !level.isEmpty {
+            let directories = level
+            let names = Slots<[String]>(count: directories.count)
+            try await Engine.shared.forEach(Array(directories.indices)) { index throws(StorageError) in
+                try progress.checkCancelled()
+                names.set(index, try Self.names(root, directories[index], rules: rules))
+            }
+            let batches = Self.batches(directories, names.takeAll())
+            let found = Slots<[Entry]>(count: batches.count)
+            try await Engine.shared.forEach(Array(batches.indices)) { index throws(StorageError) in
+                try progress.checkCancelled()
+                var list: [Entry] = []
+                list.reserveCapacity(batches[index].count)
+                for path in batches[index] { if let entry = try Self.entry(root, path, rules) { list.append(entry) } }
+                found.set(index, list)
+            }
+            level = []
+            for list in found.takeAll() {
+                for entry in list ?? [] where entry.status.kind == .directory { level.append(entry.path) }
+                entries.append(contentsOf: list ?? [])
+            }
+        }
+        entries.sort { PathBytes.precedes($0.path, $1.path) }
+        let tree = FileTree(entries: entries)
+        if rules == .checkpoint { try tree.checkLinks(root) }
+        return tree
+    }
+
+    private static func batches(_ directories: [String], _ names: [[String]?]) -> [[String]] {
+        var batches: [[String]] = []
+        var batch: [String] = []
+        for (directory, names) in zip(directories, names) {
+            for name in names ?? [] {
+                batch.append(directory.isEmpty ? name : "\(directory)/\(name)")
+                if batch.count == 512 {
+                    batches.append(batch)
+                    batch = []
+                }
+            }
+        }
+        if !batch.isEmpty { batches.append(batch) }
+        return batches
+    }
+
+    /// The names in one directory, in no order.
+    static func names(
+        _ root: RootDirectory, _ directory: String, rules: Rules
+    ) throws(StorageError) -> [String] {
+        let file = try root.open(directory.isEmpty ? "." : directory, O_RDONLY | O_DIRECTORY)
+        let number = file.release()
+        guard let stream = fdopendir(number) else {
+            let error = errno
+            _ = Glibc.close(number)
+            throw .system(error, "opendir", root.full(directory))
+        }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                if errno != 0 { throw .system(errno, "readdir", root.full(directory)) }
+                return names
+            }
+            let length = Int(entry.pointee.d_reclen)
+            let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 19
+            let bytes = UnsafeRawBufferPointer(start: UnsafeRawPointer(entry) + offset, count: max(0, length - offset))
+            let name = bytes.prefix { $0 != 0 }
+            if name.first == UInt8(ascii: "."), name.count == 1 || (name.count == 2 && name.last == name.first) {
+                continue
+            }
+            guard let text = String(validating: name, as: UTF8.self) else {
+                let readable = String(decoding: name, as: UTF8.self)
+                throw StorageError(
+                    .invalidArgument,
+                    "the file name \(quoted(readable)) in \(quoted(root.full(directory))) is not UTF-8: rename it",
+                    details: [("path", .string(root.full(directory))), ("name", .string(readable))])
+            }
+            // ASCII, so that String's canonical equivalence does not matter.
+            if directory.isEmpty, rules == .checkpoint, text == ownName { continue }
+            names.append(text)
+        }
+    }
+
+    private static func entry(
+        _ root: RootDirectory, _ path: String, _ rules: Rules
+    ) throws(StorageError) -> Entry? {
+        guard let status = try root.status(path) else {
+            if rules == .asFound { return nil }
+            throw .changed(root.full(path), "vanished")
+        }
+        var target: String?
+        if status.kind == .symlink { target = try root.readLink(path) }
+        if rules == .checkpoint { try check(root, path, status) }
+        return Entry(
+            path: path, status: status, target: target, isSidecar: path == sidecarName && status.kind == .file)
+    }
+
+    private static func check(
+        _ root: RootDirectory, _ path: String, _ status: System.FileStatus
+    ) throws(StorageError) {
+        let full = root.full(path)
+        switch status.kind {
+        case .other(let what):
+            let allowed = "files, directories and symbolic links that stay inside"
+            throw StorageError(
+                .invalidArgument, "\(quoted(full)) is a \(what): a checkpoint holds \(allowed)",
+                details: [("path", .string(full)), ("kind", .string(what)), ("allowed", .string(allowed))])
+        case .file:
+            // Bits for everybody make the question to the kernel unnecessary.
+            if status.mode & 0o444 != 0o444, !root.isReadable(path) { throw .system(EACCES, "open", full) }
+            if status.size > maximumFileSize {
+                throw StorageError(
+                    .invalidArgument,
+                    "\(quoted(full)) has \(status.size) bytes: at most \(maximumFileSize) are allowed",
+                    details: [("path", .string(full)), ("allowed", JSONValue(maximumFileSize))])
+            }
+        case .directory, .symlink: break
+        }
+    }
+
+    private func checkLinks(_ root: RootDirectory) throws(StorageError) {
+        var links: [(path: String, target: String)] = []
+        for entry in entries { if let target = entry.target { links.append((entry.path, target)) } }
+        let rules = LinkRules(links)
+        for link in links where !rules.staysInside(path: link.path, target: link.target) {
+            let full = root.full(link.path)
+            throw StorageError(
+                .invalidArgument,
+                "the symbolic link \(quoted(full)) -> \(quoted(link.target)) leaves the directory: links must be "
+                    + "relative and stay inside",
+                details: [
+                    ("path", .string(full)), ("target", .string(link.target)),
+                    ("allowed", "relative links that stay inside"),
+                ])
+        }
+    }
+}
+
+/// Results of parallel work, one place for each piece.
+final class Slots<Value: Sendable>: Sendable {
+    private let values: Mutex<[Value?]>
+
+    init(count: Int) { values = Mutex(Array(repeating: nil, count: count)) }
+
+    func set(_ index: Int, _ value: Value) { values.withLock { $0[index] = value } }
+
+    /// All of them, leaving nothing behind.
+    func takeAll() -> [Value?] {
+        values.withLock { values in
+            let all = values
+            values = []
+            return all
+        }
+    }
+}
+
+extension StorageError {
+    /// A file that is no longer what it was when work on it began.
+    static func changed(_ path: String, _ how: String, during: String = "captured") -> StorageError {
+        StorageError(
+            .precondition, "\(quoted(path)) changed while it was being \(during) (\(how))",
+            details: [("path", .string(path)), ("reason", .string(how))])
+    }
+}

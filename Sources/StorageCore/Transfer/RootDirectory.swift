@@ -1,0 +1,204 @@
+internal import CStorage
+internal import Glibc
+
+/// An open directory and what lies below it, addressed relative to it: a path that fits in the source then fits in
+/// the copy, however long the name of the copy's root is, and renaming the root changes nothing.
+final class RootDirectory: Sendable {
+    private let directory: OpenFile
+    let path: String
+    var descriptor: Int32 { directory.descriptor }
+
+    /// Opens an existing directory; a final symbolic link is followed when `followLink` is set.
+    init(_ path: String, followLink: Bool = true) throws(StorageError) {
+        self.path = path
+        directory = try OpenFile(path, O_RDONLY | O_DIRECTORY | (followLink ? 0 : O_NOFOLLOW))
+    }
+
+    /// The full path of an entry, for error texts.
+    func full(_ relative: String) -> String { relative.isEmpty ? path : Path.join(path, relative) }
+
+    @inline(__always)
+    private func check<Number: FixedWidthInteger>(
+        _ operation: String, _ relative: String, _ call: () -> Number
+    ) throws(StorageError) -> Number {
+        while true {
+            let result = call()
+            if result != -1 { return result }
+            let number = errno
+            if number != EINTR { throw .system(number, operation, full(relative)) }
+        }
+    }
+
+    /// Opens an entry; a symbolic link in the last place is not followed, and a FIFO does not block.
+    func open(_ relative: String, _ flags: Int32, mode: UInt32 = 0) throws(StorageError) -> Descriptor {
+        Descriptor(
+            try check("open", relative) {
+                cs_openat(descriptor, relative, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode_t(mode))
+            })
+    }
+
+    /// `fstatat` without following; nil when there is nothing.
+    func status(_ relative: String) throws(StorageError) -> System.FileStatus? {
+        if relative.isEmpty { return try directory.status() }
+        var info = stat()
+        while fstatat(descriptor, relative, &info, AT_SYMLINK_NOFOLLOW) == -1 {
+            let number = errno
+            if number == ENOENT || number == ENOTDIR { return nil }
+            if number != EINTR { throw .system(number, "stat", full(relative)) }
+        }
+        return System.FileStatus(info)
+    }
+
+    /// `fstat` of an entry that is open.
+    func status(of number: Int32, _ relative: String) throws(StorageError) -> System.FileStatus {
+        var info = stat()
+        _ = try check("fstat", relative) { fstat(number, &info) }
+        return System.FileStatus(info)
+    }
+
+    /// Closes; network file systems tell of lost writes here.
+    func close(_ file: consuming Descriptor, _ relative: String) throws(StorageError) {
+        // Linux has closed the descriptor even after EINTR: never repeat.
+        if Glibc.close(file.release()) == -1, errno != EINTR { throw .system(errno, "close", full(relative)) }
+    }
+
+    /// False when it is there already.
+    @discardableResult
+    func makeDirectory(_ relative: String, mode: UInt32) throws(StorageError) -> Bool {
+        while mkdirat(descriptor, relative, mode_t(mode)) == -1 {
+            let number = errno
+            if number == EEXIST { return false }
+            if number != EINTR { throw .system(number, "mkdir", full(relative)) }
+        }
+        return true
+    }
+
+    func makeLink(_ relative: String, target: String) throws(StorageError) {
+        _ = try check("symlink", relative) { symlinkat(target, descriptor, relative) }
+    }
+
+    func readLink(_ relative: String) throws(StorageError) -> String {
+        let text: String? = try withUnsafeTemporary(4096) { (buffer) throws(StorageError) in
+            let count = try check("readlink", relative) {
+                buffer.baseAddress.map {
+                    readlinkat(descriptor, relative, $0.assumingMemoryBound(to: CChar.self), buffer.count)
+                } ?? 0
+            }
+            return String(validating: buffer.prefix(count), as: UTF8.self)
+        }
+        guard let text else {
+            throw StorageError(
+                .invalidArgument, "the target of the link \(quoted(full(relative))) is not UTF-8",
+                details: [("path", .string(full(relative)))])
+        }
+        return text
+    }
+
+    func rename(_ from: String, to: String) throws(StorageError) {
+        _ = try check("rename", from) { renameat(descriptor, from, descriptor, to) }
+    }
+
+    /// False when there is nothing.
+    @discardableResult
+    func unlink(_ relative: String, isDirectory: Bool = false) throws(StorageError) -> Bool {
+        while unlinkat(descriptor, relative, isDirectory ? AT_REMOVEDIR : 0) == -1 {
+            let number = errno
+            if number == ENOENT { return false }
+            if number != EINTR { throw .system(number, isDirectory ? "rmdir" : "unlink", full(relative)) }
+        }
+        return true
+    }
+
+    /// Whether this process may read the entry.
+    func isReadable(_ relative: String) -> Bool {
+        faccessat(descriptor, relative, R_OK, AT_EACCESS) == 0 || errno != EACCES
+    }
+
+    /// Gives permission bits to an entry that is no link. File systems without such bits refuse; that loses nothing.
+    func setMode(_ relative: String, _ mode: UInt32) throws(StorageError) {
+        let target = relative.isEmpty ? "." : relative
+        while fchmodat(descriptor, target, mode_t(mode), 0) == -1 {
+            let number = errno
+            if number == EPERM || number == EOPNOTSUPP || number == EINVAL { return }
+            if number != EINTR { throw .system(number, "chmod", full(relative)) }
+        }
+    }
+
+    /// Sets the mtime of an entry, of a link itself and not of its target.
+    func setModified(_ relative: String, nanoseconds: Int64) throws(StorageError) {
+        let times = Self.times(modifiedNanoseconds: nanoseconds)
+        let result = withUnsafePointer(to: times) { pointer in
+            pointer.withMemoryRebound(to: timespec.self, capacity: 2) {
+                utimensat(descriptor, relative.isEmpty ? "." : relative, $0, AT_SYMLINK_NOFOLLOW)
+            }
+        }
+        if result == -1, errno != EPERM, errno != EOPNOTSUPP, errno != EINVAL {
+            throw .system(errno, "utimensat", full(relative))
+        }
+    }
+
+    /// Sets the mtime of an open file and, where they differ from `status`, its permission bits; returns its status.
+    func finish(
+        _ number: Int32, _ relative: String, mode: UInt32, modifiedNanoseconds: Int64
+    ) throws(StorageError) -> System.FileStatus {
+        let times = Self.times(modifiedNanoseconds: modifiedNanoseconds)
+        let result = withUnsafePointer(to: times) { pointer in
+            pointer.withMemoryRebound(to: timespec.self, capacity: 2) { futimens(number, $0) }
+        }
+        if result == -1, errno != EPERM, errno != EOPNOTSUPP, errno != EINVAL {
+            throw .system(errno, "futimens", full(relative))
+        }
+        let status = try status(of: number, relative)
+        if status.mode & 0o777 == mode { return status }
+        // The umask cut bits off at creation. Special bits stay what the directory made them.
+        if fchmod(number, mode_t(status.mode & ~0o777 | mode)) == -1 {
+            if errno != EPERM, errno != EOPNOTSUPP, errno != EINVAL { throw .system(errno, "fchmod", full(relative)) }
+        }
+        return try self.status(of: number, relative)
+    }
+
+    /// Makes the entries of a directory below (or of the root itself: "") durable.
+    func syncDirectory(_ relative: String) throws(StorageError) {
+        if relative.isEmpty { return try directory.sync() }
+        let file = try open(relative, O_RDONLY | O_DIRECTORY)
+        let number = file.number
+        _ = try check("fsync", relative) { fsync(number) }
+        try close(file, relative)
+    }
+
+    private static func times(modifiedNanoseconds: Int64) -> (timespec, timespec) {
+        var seconds = modifiedNanoseconds / 1_000_000_000
+        var rest = modifiedNanoseconds % 1_000_000_000
+        if rest < 0 {
+            seconds -= 1
+            rest += 1_000_000_000
+        }
+        // UTIME_OMIT for the access time.
+        return (timespec(tv_sec: 0, tv_nsec: (1 << 30) - 2), timespec(tv_sec: Int(seconds), tv_nsec: Int(rest)))
+    }
+}
+
+/// A file descriptor that one owner closes: no allocation per file, unlike `OpenFile`.
+struct Descriptor: ~Copyable {
+    let number: Int32
+
+    init(_ number: Int32) { self.number = number }
+
+    deinit { _ = Glibc.close(number) }
+
+    consuming func release() -> Int32 {
+        let number = number
+        discard self
+        return number
+    }
+}
+
+/// Memory on the stack, with typed throws.
+func withUnsafeTemporary<Value>(
+    _ count: Int, _ body: (UnsafeMutableRawBufferPointer) throws(StorageError) -> Value
+) throws(StorageError) -> Value {
+    let result: Result<Value, StorageError> = withUnsafeTemporaryAllocation(byteCount: count, alignment: 8) { buffer in
+        do throws(StorageError) { return .success(try body(buffer)) } catch { return .failure(error) }
+    }
+    return try result.get()
+}
