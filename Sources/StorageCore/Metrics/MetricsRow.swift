@@ -1,0 +1,63 @@
+/// One line of the metrics log: what one `report()` call said.
+struct MetricsRow: Sendable, Equatable {
+    var sequence: ReportSequence
+    var rank: Int
+    /// Seconds since 1970.
+    var time: Double
+    /// The physical name of the checkpoint that was reported along, committed or not; nil for metrics only.
+    var checkpointName: String?
+    /// An object, as reported.
+    var metrics: JSONValue
+
+    init(sequence: ReportSequence, rank: Int, time: Double, checkpointName: String?, metrics: JSONValue) {
+        self.sequence = sequence
+        self.rank = rank
+        self.time = time
+        self.checkpointName = checkpointName
+        self.metrics = metrics
+    }
+
+    /// Nil for anything that is no line of the log: the torn piece of a failed write, or what a power cut left.
+    init?(_ line: UnsafeBufferPointer<UInt8>, _ segment: MetricsSegmentName) {
+        guard line.first == UInt8(ascii: "{"), let document = try? JSONParser.parse(line),
+            let index = document["index"]?.intValue, let time = document["time"]?.doubleValue,
+            let metrics = document["metrics"], metrics.objectValue != nil
+        else { return nil }
+        self.init(
+            sequence: ReportSequence(epoch: segment.epoch, index: index), rank: segment.rank, time: time,
+            checkpointName: document["checkpoint"]?.stringValue, metrics: metrics)
+    }
+}
+
+/// Every row of a run's metrics, in the order of reports (P14).
+enum MetricsHistory {
+    /// Reads all segments, whoever wrote them: by (epoch, index), then by rank. Lines that were written again after a
+    /// failed fsync count once; torn lines do not count. No metrics, or no such run, is no error.
+    static func read(runDirectory: String) throws(StorageError) -> [MetricsRow] {
+        var rows: [MetricsRow] = []
+        for segment in try MetricsSegmentName.list(runDirectory: runDirectory) {
+            var reader: LineReader
+            do throws(StorageError) {
+                reader = try LineReader(segment.path(runDirectory: runDirectory))
+            } catch {
+                if error.code == .notFound { continue }
+                throw error
+            }
+            try reader.forEach { line throws(StorageError) in
+                if let row = MetricsRow(line, segment) { rows.append(row) }
+                return true
+            }
+        }
+        // Stable by the place in the log: of two lines with one number the first counts.
+        let sorted = rows.enumerated().sorted { left, right in
+            if left.element.sequence != right.element.sequence { return left.element.sequence < right.element.sequence }
+            return (left.element.rank, left.offset) < (right.element.rank, right.offset)
+        }.map(\.element)
+        var unique: [MetricsRow] = []
+        unique.reserveCapacity(sorted.count)
+        for row in sorted where unique.last?.sequence != row.sequence || unique.last?.rank != row.rank {
+            unique.append(row)
+        }
+        return unique
+    }
+}
