@@ -21,9 +21,11 @@ def register(run: Run) -> None:
     global _registered_in
     generation = _native.generation()
     _open.append((generation, run))
-    if _registered_in is None:
+    if _registered_in != generation:
+        # multiprocessing clears what a forked child inherits.
+        atexit.unregister(_at_exit)
         atexit.register(_at_exit)
-    _registered_in = generation
+        _registered_in = generation
 
 
 def forget(run: Run) -> None:
@@ -33,6 +35,8 @@ def forget(run: Run) -> None:
 
 def close_quietly(run: Run) -> None:
     """Closes a run within its `exit_timeout_s`; what goes wrong is logged."""
+    if run._closed:
+        return
     limit_s = run._config.exit_timeout_s
     try:
         run._close(limit_s)

@@ -18,8 +18,7 @@ from ._abi import ABI_VERSION, PROTOTYPES, ReportOptions, RunOptions
 from .errors import (
     ForkedProcessError,
     InvalidArgumentError,
-    NotFoundError,
-    NotSupportedError,
+    LibraryError,
     StorageError,
     error_for_status,
 )
@@ -63,7 +62,7 @@ def _load() -> ctypes.CDLL:
             version = int(library.raystorage_abi_version())
             if version != ABI_VERSION:
                 text = f"{path} has version {version} of the C interface, this Python package needs {ABI_VERSION}"
-                raise NotSupportedError(text, details={"path": path})
+                raise LibraryError(text, details={"path": path})
             for name, (result, arguments) in PROTOTYPES.items():
                 function = getattr(library, "raystorage_" + name)
                 function.restype = result
@@ -74,7 +73,7 @@ def _load() -> ctypes.CDLL:
             continue
         _loaded = library
         return library
-    raise NotFoundError(_library.failure_text(tried), details={"tried": [path for path, _ in tried]})
+    raise LibraryError(_library.failure_text(tried), details={"tried": [path for path, _ in tried]})
 
 
 def _function(name: str) -> Any:  # noqa: ANN401 - ctypes has no type for a function with its own prototype

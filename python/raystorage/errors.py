@@ -184,6 +184,12 @@ class NoSpaceError(StorageError, OSError):
     default_code = "NO_SPACE"
 
 
+class LibraryError(StorageError, ImportError):
+    """`libraystorage.so` cannot be loaded; the text lists every place that was tried."""
+
+    default_code = "LIBRARY"
+
+
 # The numbers of `raystorage.h`.
 _BY_STATUS: dict[int, type[StorageError]] = {
     1: InvalidArgumentError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -189,15 +190,23 @@ class Run:
                 _operation.wait("report_wait_captured", handle, None, "the capture")
             if mode is CheckpointUploadMode.SYNC:
                 report.wait()
-        except KeyboardInterrupt:
-            report.cancel()
+        except StorageError:
+            raise
+        except BaseException:
+            # Ctrl-C, or what a signal handler raised: the caller does not know that anything is on its way.
+            with contextlib.suppress(StorageError):
+                report.cancel()
             raise
         return report
 
     def _warn_of_failures(self) -> None:
         for report in [report for report in self._unseen if report.done]:
-            self._unseen.remove(report)
+            self._forget(report)
             self._wait_or_warn("report_wait", report._native(), 0, "a report")
+
+    def _forget(self, report: Report) -> None:
+        with contextlib.suppress(ValueError):  # another thread was first
+            self._unseen.remove(report)
 
     def get_checkpoint(self) -> Checkpoint | None:
         """The checkpoint to go on from: the latest committed one; None on a fresh run.
@@ -244,7 +253,7 @@ class Run:
         failure = None
         for report in list(self._unseen):
             failure = self._wait_or_warn("report_wait", report._native(), left_s(), "a report") or failure
-            self._unseen.remove(report)
+            self._forget(report)
         return self._wait_or_warn(function, self._handle, left_s(), what) or failure
 
     def _wait_or_warn(
