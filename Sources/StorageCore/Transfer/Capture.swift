@@ -78,15 +78,9 @@ enum Capture {
         pass.reflink = try canReflink(tree, root, destination)
         let network = FileSystemKind.isNetwork(attempt) || FileSystemKind.isNetwork(root.path)
         pass.workers = WorkPlan.workers(onNetwork: network)
-        let outputs = try await pass.run(
-            indices.map { index in
-                let entry = entries[index]
-                return FilePass.Input(
-                    path: entry.path, size: entry.status.size, mayHaveHoles: entry.status.mayHaveHoles,
-                    mode: entry.status.mode & 0o777, modifiedNanoseconds: entry.status.modifiedNanoseconds,
-                    signature: entry.status)
-            })
-        try builder.end(in: destination, progress: progress)
+        let outputs = try await pass.run(indices.map { FilePass.Input(entries[$0]) })
+        try builder.makeLinks(in: destination, progress: progress)
+        try builder.finishDirectories(in: destination, progress: progress)
         var files = entries.map { File($0) }
         for (index, output) in zip(indices, outputs) {
             guard let output else { throw StorageError(.internal, "a file was not captured") }

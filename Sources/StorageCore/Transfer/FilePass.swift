@@ -203,6 +203,16 @@ struct FilePass: Sendable {
     }
 }
 
+extension FilePass.Input {
+    /// To copy a file as it is, provided that nobody writes to it meanwhile.
+    init(_ entry: FileTree.Entry) {
+        self.init(
+            path: entry.path, size: entry.status.size, mayHaveHoles: entry.status.mayHaveHoles,
+            mode: entry.status.mode & 0o777, modifiedNanoseconds: entry.status.modifiedNanoseconds,
+            signature: entry.status)
+    }
+}
+
 extension StorageError {
     /// Bytes that are not those that were reported.
     static func damaged(_ path: String, _ relative: String, offset: Int, length: Int) -> StorageError {

@@ -98,6 +98,11 @@ final class RootDirectory: Sendable {
         _ = try check("rename", from) { renameat(descriptor, from, descriptor, to) }
     }
 
+    /// Renames an entry into another directory, replacing what has its name there.
+    func move(_ from: String, to other: RootDirectory, _ to: String) throws(StorageError) {
+        _ = try check("rename", from) { renameat(descriptor, from, other.descriptor, to) }
+    }
+
     /// False when there is nothing.
     @discardableResult
     func unlink(_ relative: String, isDirectory: Bool = false) throws(StorageError) -> Bool {

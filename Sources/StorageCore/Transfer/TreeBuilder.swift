@@ -23,14 +23,18 @@ struct TreeBuilder: Sendable {
         }
     }
 
-    /// Makes the links once all files are there, so that nothing is ever written through one; then modes and mtimes,
-    /// innermost first, because making an entry changes its directory's mtime and a mode may forbid it.
-    func end(in root: RootDirectory, progress: Progress) throws(StorageError) {
+    /// Makes the links once all files are there, so that nothing is ever written through one.
+    func makeLinks(in root: RootDirectory, progress: Progress) throws(StorageError) {
         for (index, link) in links.enumerated() {
             if index % 256 == 0 { try progress.checkCancelled() }
             try root.makeLink(link.path, target: link.target)
             try root.setModified(link.path, nanoseconds: link.modifiedNanoseconds)
         }
+    }
+
+    /// Modes and mtimes at the very end, innermost first: making an entry changes its directory's mtime, and a mode may
+    /// forbid it.
+    func finishDirectories(in root: RootDirectory, progress: Progress) throws(StorageError) {
         for (index, directory) in directories.reversed().enumerated() {
             if index % 256 == 0 { try progress.checkCancelled() }
             try applyMode(directory, root)
