@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Makes what the power-cut tests boot: build/machine/vmlinuz and build/machine/initramfs.cpio.gz.
+#
+# The kernel is Debian's own, unpacked beside the project, not installed. The initial file system holds busybox, the
+# modules for a virtio disk, and the programs given as arguments with the shared libraries that they need.
+#
+#   scripts/prepare-machine.sh [PROGRAM...]
+#
+# Exits 1, with the reason, where a piece cannot be had; the tests are then skipped.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+machine=$BUILD/machine
+mkdir -p "$machine"
+for tool in qemu-system-x86_64 busybox mkfs.ext4 cpio modinfo dpkg-deb; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || fail "$tool is missing: scripts/install-dependencies.sh test"
+done
+file -L "$(command -v busybox)" 2>/dev/null | grep -q 'dynamically linked' && fail "busybox is not static: install busybox-static"
+
+if [ ! -f "$machine/vmlinuz" ]; then
+    say "fetching Debian's kernel"
+    rm -rf "$machine/deb"
+    mkdir -p "$machine/deb"
+    cd "$machine/deb"
+    find_kernel() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1; }
+    kernel=$(find_kernel)
+    if [ -z "$kernel" ] || ! apt-get download -q "$kernel" >download.log 2>&1; then
+        # The lists may be missing or older than the archive.
+        as_root apt-get update -q >/dev/null || true
+        kernel=$(find_kernel)
+        [ -n "$kernel" ] || fail "no package linux-image-cloud-amd64 is known here"
+        apt-get download -q "$kernel" >download.log 2>&1 || fail "$kernel cannot be downloaded: see $machine/deb/download.log"
+    fi
+    dpkg-deb -x ./*.deb unpacked
+    rm -rf "$machine/modules"
+    mv unpacked/lib/modules/* "$machine/modules"
+    mv unpacked/boot/vmlinuz-* "$machine/vmlinuz"
+    cd "$machine"
+    rm -rf deb
+fi
+
+tree=$machine/tree
+rm -rf "$tree"
+mkdir -p "$tree"/{bin,dev,proc,sys,tmp,mnt,modules}
+cp "$(command -v busybox)" "$tree/bin/busybox"
+
+# Modules in the order in which they must be loaded: what one depends on comes first.
+add_module() {
+    local name=$1 file dependency
+    file=$(find "$machine/modules" -name "$name.ko*" | head -n 1)
+    [ -n "$file" ] || return 0 # built into the kernel
+    grep -qx "$name.ko" "$tree/modules/order" 2>/dev/null && return 0
+    for dependency in $(modinfo -F depends "$file" | tr ',' ' '); do add_module "$dependency"; done
+    case "$file" in
+        *.xz) xz -dc "$file" >"$tree/modules/$name.ko" ;;
+        *.zst) zstd -qdc "$file" >"$tree/modules/$name.ko" ;;
+        *) cp "$file" "$tree/modules/$name.ko" ;;
+    esac
+    printf '%s.ko\n' "$name" >>"$tree/modules/order"
+}
+touch "$tree/modules/order"
+for name in virtio_pci virtio_blk; do add_module "$name"; done
+
+for program in "$@"; do
+    cp "$program" "$tree/bin/"
+    # Each library under its full path, so that the loader finds it where it looks.
+    ldd "$program" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do
+        mkdir -p "$tree$(dirname "$library")"
+        cp -L "$library" "$tree$library"
+    done || true
+done
+
+cat >"$tree/init" <<'INIT'
+#!/bin/busybox sh
+# Mounts the disk and runs the commands of the kernel's command line: one line of shell, %20 for blanks.
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mkdir -p /dev/shm
+while read -r module; do insmod "/modules/$module"; done </modules/order
+stty -opost </dev/console 2>/dev/null
+echo "machine: booted"
+mount -t ext4 /dev/vda /mnt && echo "machine: mounted" || echo "machine: no mount"
+command=$(sed -n 's/.*raystorage\.run=\([^ ]*\).*/\1/p' /proc/cmdline | sed 's/%20/ /g')
+sh -c "$command"
+echo "machine: done $?"
+cd / && umount /mnt
+poweroff -f
+INIT
+chmod +x "$tree/init"
+(cd "$tree" && find . | cpio -o -H newc --quiet | gzip -1) >"$machine/initramfs.cpio.gz.new"
+mv "$machine/initramfs.cpio.gz.new" "$machine/initramfs.cpio.gz"
