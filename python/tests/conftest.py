@@ -1,0 +1,3 @@
+"""What all tests share: the fixtures of the fault harness in Tests/faults."""
+
+pytest_plugins = ("bench",)
