@@ -149,6 +149,9 @@ import Testing
         #expect(error?.message.contains("UTF-8") == true && error?.code == .invalidArgument)
         #expect(touched.next() == 0)
         try expectNothingLeft()
+        // Such a name does not stop a removal.
+        try TreeRemoval.remove(fixture.at("source"))
+        #expect(try !System.exists(fixture.at("source")))
     }
 
     @Test func `refuses sources that overlap the run`() async throws {

@@ -82,32 +82,11 @@ struct FileTree: Sendable {
         return batches
     }
 
-    /// The names in one directory, in no order.
-    static func names(
+    private static func names(
         _ root: RootDirectory, _ directory: String, rules: Rules
     ) throws(StorageError) -> [String] {
-        let file = try root.open(directory.isEmpty ? "." : directory, O_RDONLY | O_DIRECTORY)
-        let number = file.release()
-        guard let stream = fdopendir(number) else {
-            let error = errno
-            _ = Glibc.close(number)
-            throw .system(error, "opendir", root.full(directory))
-        }
-        defer { closedir(stream) }
         var names: [String] = []
-        while true {
-            errno = 0
-            guard let entry = readdir(stream) else {
-                if errno != 0 { throw .system(errno, "readdir", root.full(directory)) }
-                return names
-            }
-            let length = Int(entry.pointee.d_reclen)
-            let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 19
-            let bytes = UnsafeRawBufferPointer(start: UnsafeRawPointer(entry) + offset, count: max(0, length - offset))
-            let name = bytes.prefix { $0 != 0 }
-            if name.first == UInt8(ascii: "."), name.count == 1 || (name.count == 2 && name.last == name.first) {
-                continue
-            }
+        try root.forEachName(in: directory) { name throws(StorageError) in
             guard let text = String(validating: name, as: UTF8.self) else {
                 let readable = String(decoding: name, as: UTF8.self)
                 throw StorageError(
@@ -116,9 +95,10 @@ struct FileTree: Sendable {
                     details: [("path", .string(root.full(directory))), ("name", .string(readable))])
             }
             // ASCII, so that String's canonical equivalence does not matter.
-            if directory.isEmpty, rules == .checkpoint, text == ownName { continue }
+            if directory.isEmpty, rules == .checkpoint, text == ownName { return }
             names.append(text)
         }
+        return names
     }
 
     private static func entry(

@@ -33,9 +33,8 @@ enum HandOver {
     private static func undo(
         _ root: RootDirectory, _ attempt: String, mode: UInt32, _ error: StorageError
     ) throws(StorageError) {
-        for name in (try? FileTree.names(root, "", rules: .asFound)) ?? [] where name.hasPrefix(copyPrefix) {
-            _ = try? root.unlink(name)
-        }
+        let names = (try? System.list(attempt)) ?? []
+        for name in names where name.hasPrefix(copyPrefix) { _ = try? root.unlink(name) }
         try? root.setMode("", mode)
         if Glibc.rename(attempt, root.path) == -1 {
             throw error.while_("moving it back failed, the directory is now at \(quoted(attempt))")

@@ -37,6 +37,44 @@ final class RootDirectory: Sendable {
             })
     }
 
+    /// Calls `body` with the bytes of each name in a directory below (or in the root: ""), in no order, without `.`
+    /// and `..`. Names need not be UTF-8.
+    func forEachName(
+        in relative: String, _ body: (UnsafeRawBufferPointer) throws(StorageError) -> Void
+    ) throws(StorageError) {
+        let file = try open(relative.isEmpty ? "." : relative, O_RDONLY | O_DIRECTORY)
+        try Self.forEachName(in: file, { full(relative) }, body)
+    }
+
+    /// The same for a directory that is open.
+    static func forEachName(
+        in file: consuming Descriptor, _ path: () -> String,
+        _ body: (UnsafeRawBufferPointer) throws(StorageError) -> Void
+    ) throws(StorageError) {
+        let number = file.release()
+        guard let stream = fdopendir(number) else {
+            let error = errno
+            _ = Glibc.close(number)
+            throw .system(error, "opendir", path())
+        }
+        defer { closedir(stream) }
+        let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 19
+        let dot = UInt8(ascii: ".")
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                if errno != 0 { throw .system(errno, "readdir", path()) }
+                return
+            }
+            // Not through `d_name`: its type says 256 bytes, of which only those of this record exist.
+            let room = max(0, Int(entry.pointee.d_reclen) - offset)
+            let bytes = UnsafeRawBufferPointer(start: UnsafeRawPointer(entry) + offset, count: room)
+            let name = UnsafeRawBufferPointer(rebasing: bytes.prefix { $0 != 0 })
+            if name.count <= 2, name.allSatisfy({ $0 == dot }) { continue }
+            try body(name)
+        }
+    }
+
     /// `fstatat` without following; nil when there is nothing.
     func status(_ relative: String) throws(StorageError) -> System.FileStatus? {
         if relative.isEmpty { return try directory.status() }
