@@ -43,7 +43,7 @@ enum MetricsHistory {
                 if error.code == .notFound { continue }
                 throw error
             }
-            try reader.forEach { line throws(StorageError) in
+            try reader.forEach { line throws(StorageError) -> Bool in
                 if let row = MetricsRow(line, segment) { rows.append(row) }
                 return true
             }
@@ -59,5 +59,42 @@ enum MetricsHistory {
             unique.append(row)
         }
         return unique
+    }
+}
+
+extension MetricsHistory {
+    /// The rows of rank 0 as `result.json` has them, made anew from the log: complete also where that file is not.
+    static func resultRows(
+        runDirectory: String, runID: String, origin: ((Int) -> EpochOrigin)? = nil,
+        localTime: @escaping @Sendable (Double) -> LocalTime = LocalTime.system
+    ) throws(StorageError) -> [JSONValue] {
+        var maker = ResultRowMaker(runID: runID, localTime: localTime)
+        var origins: [Int: EpochOrigin] = [:]
+        var rows: [JSONValue] = []
+        for row in try read(runDirectory: runDirectory) where row.rank == 0 {
+            let epoch = row.sequence.epoch
+            let known = origins[epoch] ?? origin?(epoch) ?? EpochOrigin.read(runDirectory: runDirectory, epoch: epoch)
+            origins[epoch] = known
+            if maker.count(row.sequence, time: row.time, origin: known) { rows.append(maker.row(row, origin: known)) }
+        }
+        return rows
+    }
+
+    /// The rows of a `result.json` that Ray or this library wrote; lines that are no object, a torn end too, are left
+    /// out. No such file: no rows.
+    static func rows(ofResultFile path: String) throws(StorageError) -> [JSONValue] {
+        var rows: [JSONValue] = []
+        var reader: LineReader
+        do throws(StorageError) {
+            reader = try LineReader(path)
+        } catch {
+            if error.code == .notFound { return [] }
+            throw error
+        }
+        try reader.forEach { line throws(StorageError) -> Bool in
+            if let row = try? JSONParser.parse(line), row.objectValue != nil { rows.append(row) }
+            return true
+        }
+        return rows
     }
 }
