@@ -45,7 +45,7 @@ struct MetricsSegment: Sendable {
 
     /// Notes that an fsync which began at that length succeeded.
     mutating func markSynced(_ length: Int) {
-        guard !isSuspect, length > synced else { return }
+        guard length > synced else { return }
         tail.removeFirst(min(tail.count, length - synced))
         synced = length
     }
