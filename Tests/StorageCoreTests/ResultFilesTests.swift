@@ -200,6 +200,8 @@ import Testing
             EpochOrigin.read(runDirectory: scratch.path, epoch: 3)
                 == EpochOrigin(hostname: "n1", processID: 42, startedAt: 5))
         #expect(EpochOrigin.read(runDirectory: scratch.path, epoch: 4) == EpochOrigin())
+        #expect(ResultFiles.resultsName == RunLayout.results)
+        #expect(MetricsSegmentName.directory + "/" == RunLayout.metrics)
     }
 
     @Test func `a clock that is set back gives no negative times`() throws {

@@ -3,7 +3,7 @@ internal import Synchronization
 /// `result.json` and `progress.csv` of a run, Ray V1's files with one row for each report. They are derived from rank
 /// 0's metrics log, which is the truth, by the holder of the run only; a lost or torn end is derived again.
 final class ResultFiles: Sendable {
-    static let resultsName = RunLayout.results
+    static let resultsName = "result.json"
     static let progressName = "progress.csv"
 
     private struct State {

@@ -9,7 +9,7 @@ struct EpochOrigin: Sendable, Equatable {
 
     /// From the epoch's record in the run; nil members where there is none, as rows do not depend on it.
     static func read(runDirectory: String, epoch: Int) -> EpochOrigin {
-        let path = Path.join(runDirectory, RunLayout.epoch(epoch))
+        let path = Path.join(runDirectory, ".raystorage/epochs/\(epoch)/epoch.json")
         guard let file = try? OpenFile(path, O_RDONLY), let bytes = try? file.readAll(limit: 1 << 20),
             let document = try? JSONParser.parse(bytes)
         else { return EpochOrigin() }
