@@ -1,4 +1,4 @@
-"""Kills a trainer at chosen file system calls or random instants and judges what it left: the matrix is made of these."""
+"""Kills a trainer at chosen file system calls or random instants and judges what it left: cells of the kill matrix."""
 
 from __future__ import annotations
 
