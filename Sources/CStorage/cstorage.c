@@ -1,5 +1,7 @@
 #include "cstorage.h"
 
+#include "../../include/raystorage.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
@@ -130,3 +132,6 @@ uint32_t cs_crc32c(uint32_t crc, const void *buffer, size_t length) {
   }
   return ~crc;
 }
+
+const char *cs_version(void) { return RAYSTORAGE_VERSION; }
+const char *cs_compiler(void) { return __VERSION__; }

@@ -40,6 +40,11 @@ void *cs_slot_get(void);
 void *cs_slot_set(void *value);
 void cs_slot_clear(void);
 
+/* RAYSTORAGE_VERSION as text that lives for ever. */
+const char *cs_version(void);
+/* Version of ISA-L's interface, compiler and C library, for build_info. */
+const char *cs_compiler(void);
+
 /* CRC-32C (Castagnoli) of RFC 3720 over length bytes, continuing from crc (0 to start). */
 uint32_t cs_crc32c(uint32_t crc, const void *buffer, size_t length);
 

@@ -72,6 +72,17 @@ struct FileCheckpointStore: Sendable {
         return moved
     }
 
+    /// Moves a directory that was handed over back to its owner, without what we put into it.
+    func giveBack(_ attempt: AttemptID, to source: String) throws(StorageError) {
+        try System.removeTree(Path.join(directory(attempt), RunLayout.own))
+        do throws(StorageError) {
+            try renameWithoutReplacing(directory(attempt), to: source)
+        } catch {
+            throw error.while_("the directory \(quoted(source)) is now at \(quoted(directory(attempt)))")
+        }
+        _ = try System.unlink(path(RunLayout.captured(attempt)))
+    }
+
     /// Takes a committed checkpoint away from every reader in one step. Its files stay in the trash until `purge`.
     @discardableResult
     func uncommit(_ attempt: AttemptID, physicalName: String) throws(StorageError) -> Bool {

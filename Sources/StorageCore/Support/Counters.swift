@@ -85,7 +85,10 @@ final class Flag: Sendable {
     private let value: Atomic<Bool>
     init(_ initial: Bool = false) { value = Atomic(initial) }
     var isSet: Bool { value.load(ordering: .acquiring) }
-    func set() { value.store(true, ordering: .releasing) }
+    /// Sets it; true when it was clear.
+    func set() -> Bool { !value.exchange(true, ordering: .acquiringAndReleasing) }
+    /// Sets it.
+    func raise() { value.store(true, ordering: .releasing) }
     /// Clears it; true when it was set.
     func clear() -> Bool { value.exchange(false, ordering: .acquiringAndReleasing) }
 }

@@ -1,5 +1,6 @@
 internal import CStorage
 internal import Glibc
+internal import Synchronization
 
 /// The library's own threads: an executor for tasks and a timer, made when first needed, one per process id.
 ///
@@ -17,6 +18,9 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
     private var stopping = false
 
     private let timerMonitor = Monitor()
+    private let objects = Mutex<[ObjectIdentifier: any AnyObject & Sendable]>([:])
+    /// The log of this process.
+    let log = Log()
     /// The process that the threads live in.
     public let processID: Int32
     /// How many threads there may be: blocking calls occupy them, so more than cores.
@@ -40,6 +44,17 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
 
     /// Whether this process has an engine, without making one.
     public static var exists: Bool { cs_slot_get() != nil }
+
+    /// The one object of a type that belongs to this process: what would be a global, but is never shared with a forked
+    /// child, whose parent may have held its lock.
+    func only<Object: AnyObject & Sendable>(_ type: Object.Type, _ make: () -> Object) -> Object {
+        objects.withLock { objects in
+            if let object = objects[ObjectIdentifier(type)] as? Object { return object }
+            let object = make()
+            objects[ObjectIdentifier(type)] = object
+            return object
+        }
+    }
 
     /// Runs a job on one of the threads, starting one when all are busy and there may be more.
     public func enqueue(_ job: consuming ExecutorJob) {

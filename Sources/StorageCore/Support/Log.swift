@@ -6,8 +6,8 @@ public final class Log: @unchecked Sendable {
     /// How much a line matters.
     public enum Level: String, Sendable { case debug, info, warning, error }
 
-    /// The one ring of this library.
-    public static let shared = Log()
+    /// The ring of this process.
+    public static var shared: Log { Engine.shared.log }
     /// Lines kept; a slow reader loses the oldest.
     public static let capacity = 1000
 

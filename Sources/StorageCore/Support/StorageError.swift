@@ -5,11 +5,13 @@ public struct StorageError: Error, Sendable, Equatable {
         /// The `RAYSTORAGE_ERROR_*` number.
         public let rawValue: Int32
         /// The name without its prefix, for example `NOT_FOUND`.
-        public let description: String
+        public var description: String { String(describing: staticName) }
+        /// The same as text that lives as long as the process.
+        public let staticName: StaticString
 
-        private init(_ rawValue: Int32, _ name: String) {
+        private init(_ rawValue: Int32, _ name: StaticString) {
             self.rawValue = rawValue
-            self.description = name
+            self.staticName = name
         }
 
         /// Codes are equal when their numbers are.

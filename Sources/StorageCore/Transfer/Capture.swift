@@ -37,10 +37,11 @@ enum Capture {
     ///
     /// Errors: INVALID_ARGUMENT for what no checkpoint holds and for a source that overlaps the run; NOT_FOUND;
     /// PERMISSION_DENIED; PRECONDITION for a file that changed meanwhile; NO_SPACE; IO; CANCELLED. After an error the
-    /// source is as it was and nothing is left in `attempt`.
+    /// source is as it was and nothing is left in `attempt`. `admit` is asked for room before bytes are copied.
     static func run(
         source: String, into attempt: String, handOver: Bool, runDirectory: String, progress: Progress,
-        hooks: TransferHooks = .none
+        hooks: TransferHooks = .none,
+        admit: @Sendable (_ bytes: Int) async throws(StorageError) -> Void = { _ in }
     ) async throws(StorageError) -> Result {
         let source = try resolve(source)
         try checkPlace(source, runDirectory: runDirectory, handOver: handOver)
@@ -54,6 +55,7 @@ enum Capture {
             {
                 return result
             }
+            try await admit(tree.bytes)
             var result = try await copy(tree, root, into: attempt, progress: progress, hooks: hooks)
             result.removesSourceAfterCommit = handOver
             return result

@@ -1,0 +1,151 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase, AllPublicDeclarationsHaveDocumentation
+public import CStorage
+internal import StorageCore
+
+@implementation @_cdecl("raystorage_checkpoint_download_start")
+public func raystorage_checkpoint_download_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ local_directory: UnsafePointer<CChar>?, _ verify: Int32,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"))
+        let directory = try text(local_directory, "local_directory")
+        return { progress throws(StorageError) in
+            try await checkpoint.download(to: directory, verify: verify != 0, progress: progress)
+        }
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_acquire_start")
+public func raystorage_checkpoint_acquire_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ staging_dir: UnsafePointer<CChar>?, _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"))
+        let staging = try optionalText(staging_dir, "staging_dir")
+        return { progress throws(StorageError) in
+            try await checkpoint.acquire(stagingDirectory: staging, progress: progress)
+        }
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_release")
+public func raystorage_checkpoint_release(_ lease: UnsafePointer<CChar>?, _ error: OutError?) -> raystorage_status {
+    guarded(error) { () throws(StorageError) in try Leases.shared.release(try text(lease, "lease")) }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_verify_start")
+public func raystorage_checkpoint_verify_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"))
+        return { progress throws(StorageError) in try await checkpoint.verify(progress: progress) }
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_manifest")
+public func raystorage_checkpoint_manifest(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?, _ out_json: OutText?,
+    _ error: OutError?
+) -> raystorage_status {
+    guarded(error) { () throws(StorageError) in
+        try refuseStorageOptions(storage_options_json)
+        try put(try CheckpointAccess(try text(path, "path")).manifestDocument().compact, out_json)
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_metadata")
+public func raystorage_checkpoint_metadata(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?, _ out_json: OutText?,
+    _ error: OutError?
+) -> raystorage_status {
+    guarded(error) { () throws(StorageError) in
+        try refuseStorageOptions(storage_options_json)
+        try put(try CheckpointAccess(try text(path, "path")).metadata().compact, out_json)
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_set_metadata")
+public func raystorage_checkpoint_set_metadata(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ metadata_json: UnsafePointer<CChar>?, _ error: OutError?
+) -> raystorage_status {
+    guarded(error) { () throws(StorageError) in
+        try refuseStorageOptions(storage_options_json)
+        try CheckpointAccess(try text(path, "path")).setMetadata(try text(metadata_json, "metadata_json"))
+    }
+}
+
+@implementation @_cdecl("raystorage_result_read_start")
+public func raystorage_result_read_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let result = try RunResult(try text(path, "path"))
+        return { _ throws(StorageError) in try await result.document() }
+    }
+}
+
+@implementation @_cdecl("raystorage_result_metrics_start")
+public func raystorage_result_metrics_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let result = try RunResult(try text(path, "path"))
+        return { _ throws(StorageError) in try result.metrics() }
+    }
+}
+
+// MARK: - Housekeeping
+
+@implementation @_cdecl("raystorage_path_list_start")
+public func raystorage_path_list_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let result = try RunResult(try text(path, "path"))
+        return { _ throws(StorageError) in try await result.listing() }
+    }
+}
+
+@implementation @_cdecl("raystorage_run_gc_start")
+public func raystorage_run_gc_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?, _ now: Int32, _ dry_run: Int32,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let collection = try GarbageCollection(try text(path, "path"))
+        return { progress throws(StorageError) in
+            try await collection.run(now: now != 0, dryRun: dry_run != 0, progress: progress)
+        }
+    }
+}
+
+@implementation @_cdecl("raystorage_staging_drain_start")
+public func raystorage_staging_drain_start(
+    _ staging_dir: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let staging = try optionalText(staging_dir, "staging_dir")
+        return { progress throws(StorageError) in try await Drain.run(stagingDirectory: staging, progress: progress) }
+    }
+}
+
+@implementation @_cdecl("raystorage_path_doctor_start")
+public func raystorage_path_doctor_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+        let doctor = try Doctor(try text(path, "path"))
+        return { progress throws(StorageError) in try await doctor.run(progress: progress) }
+    }
+}

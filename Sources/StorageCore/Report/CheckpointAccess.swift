@@ -1,0 +1,173 @@
+internal import Glibc
+
+/// What can be done with one checkpoint by its address, without an open run.
+public struct CheckpointAccess: Sendable {
+    let directory: String
+
+    /// Finds it; `file://` URIs and `~` are understood. NOT_FOUND says when it is one that was evicted.
+    public init(_ path: String, environment: Environment = .system) throws(StorageError) {
+        let storage = try StoragePath.resolve(path, environment: environment)
+        try storage.requireSupported()
+        directory = storage.directory
+    }
+
+    private func checkExists() throws(StorageError) {
+        guard let status = try System.statusFollowing(directory) else {
+            let run = Path.parent(directory)
+            let isRun = try System.status(Path.join(run, RunLayout.record)) != nil
+            throw StorageError(
+                .notFound,
+                isRun
+                    ? "the checkpoint \(quoted(directory)) does not exist (any more): it was evicted or never committed"
+                    : "there is no checkpoint at \(quoted(directory))",
+                details: [("path", .string(directory))])
+        }
+        guard status.kind == .directory else {
+            throw StorageError(
+                .invalidArgument, "\(quoted(directory)) is not a directory", details: [("path", .string(directory))])
+        }
+        // A dead trainer's half of a checkpoint is never handed out (P1).
+        let own = Array("/\(RunLayout.own)/".utf8)
+        if directory.utf8.count > own.count, String(directory).contains("/\(RunLayout.own)/") {
+            throw StorageError(
+                .notFound, "\(quoted(directory)) is not committed", details: [("path", .string(directory))])
+        }
+    }
+
+    /// The manifest, if it counts here: a manifest of another place (a copy) makes the files `unverified` until every CRC
+    /// was looked at, but is still what they must be equal to.
+    func manifest() throws(StorageError) -> Manifest? {
+        try checkExists()
+        return try Manifest.read(directory: directory)
+    }
+
+    /// The manifest document.
+    public func manifestDocument() throws(StorageError) -> JSONValue {
+        try checkExists()
+        let path = Path.join(directory, RunLayout.manifest)
+        guard try System.status(path) != nil else {
+            throw StorageError(
+                .notFound, "\(quoted(directory)) has no manifest: it was not written by raystorage",
+                details: [("path", .string(directory))])
+        }
+        let bytes = try OpenFile(path, O_RDONLY).readAll(limit: Manifest.maximumBytes)
+        return try JSONDocument.parse(bytes, path: path)
+    }
+
+    /// Restores it; see `raystorage_checkpoint_download_start`.
+    public func download(to destination: String, verify: Bool, progress: Progress) async throws(StorageError)
+        -> JSONValue
+    {
+        let manifest = try manifest()
+        return try await Pins.holding(directory) { () async throws(StorageError) -> JSONValue in
+            let result = try await Restore.run(
+                from: directory, manifest: manifest, to: destination, verify: verify, progress: progress)
+            return .make([
+                "path": .string(result.path), "files": JSONValue(result.fileCount), "bytes": JSONValue(result.bytes),
+                "verified": .bool(result.verified),
+            ])
+        }
+    }
+
+    /// A directory to read the files in, until the lease is released; see `raystorage_checkpoint_acquire_start`.
+    public func acquire(
+        stagingDirectory: String?, environment: Environment = .system, progress: Progress
+    ) async throws(StorageError) -> JSONValue {
+        let pins = Pins.shared
+        pins.pin(directory)
+        do throws(StorageError) {
+            var path = directory
+            var lease: NodeCache.Lease?
+            if let manifest = try manifest() {
+                let host = try HostIdentity.open(stagingDirectory, environment: environment)
+                let taken = try await NodeCache(staging: host.directory)
+                    .acquire(directory, manifest: manifest, progress: progress)
+                lease = taken
+                path = taken.path
+                if path.utf8.elementsEqual(directory.utf8) {
+                    try await VerifiedRecords(staging: host.directory)
+                        .ensure(directory: directory, manifest: manifest, progress: progress)
+                }
+            }
+            let id = Leases.shared.add(environment) { [directory, lease] in
+                lease?.release()
+                pins.unpin(directory)
+            }
+            return .make(["path": .string(path), "lease": .string(id)])
+        } catch {
+            pins.unpin(directory)
+            throw error
+        }
+    }
+
+    /// Reads every byte; see `raystorage_checkpoint_verify_start`.
+    public func verify(progress: Progress) async throws(StorageError) -> JSONValue {
+        let manifest: Manifest?
+        do throws(StorageError) { manifest = try self.manifest() } catch {
+            guard error.code == .checksum else { throw error }
+            return document(problems: [(".raystorage/manifest.json", error.message)], manifest: nil, verified: true)
+        }
+        guard let manifest else { return document(problems: [], manifest: nil, verified: false) }
+        return try await Pins.holding(directory) { () async throws(StorageError) -> JSONValue in
+            let report = try await Verify.run(directory: directory, manifest: manifest, progress: progress)
+            return document(
+                problems: report.problems.map { ($0.path, $0.message) }, manifest: manifest, verified: true)
+        }
+    }
+
+    private func document(problems: [(String, String)], manifest: Manifest?, verified: Bool) -> JSONValue {
+        .make([
+            "path": .string(directory), "ok": .bool(problems.isEmpty), "verified": .bool(verified),
+            "files": manifest.map { JSONValue($0.fileCount) } ?? .null,
+            "bytes": manifest.map { JSONValue($0.bytes) } ?? .null,
+            "problems": .array(problems.map { .make(["file": .string($0.0), "problem": .string($0.1)]) }),
+        ])
+    }
+
+    // MARK: - Metadata
+
+    /// The user's metadata; `{}` when none was set.
+    public func metadata() throws(StorageError) -> JSONValue {
+        try checkExists()
+        let path = Path.join(directory, RunLayout.metadata)
+        guard try System.statusFollowing(path) != nil else { return .object([]) }
+        return try JSONDocument.parse(try OpenFile(path, O_RDONLY).readAll(limit: 64 << 20), path: path)
+    }
+
+    /// Replaces the user's metadata: readers see the old or the new.
+    public func setMetadata(_ json: String, environment: Environment = .system) throws(StorageError) {
+        try checkExists()
+        let document = try JSONDocument.parse(Array(json.utf8), path: "metadata", code: .invalidArgument)
+        guard document.objectValue != nil else {
+            throw StorageError(
+                .invalidArgument, "metadata must be a JSON object",
+                details: [("name", "metadata"), ("allowed", "an object")])
+        }
+        let path = Path.join(directory, RunLayout.metadata)
+        let temporary = "\(path).\(environment.randomHex(8)).tmp"
+        do throws(StorageError) {
+            let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL)
+            try file.write(document.compactBytes)
+            try file.sync()
+            try file.close()
+            try System.rename(temporary, to: path)
+        } catch {
+            _ = try? System.unlink(temporary)
+            throw error
+        }
+        try System.syncDirectory(directory)
+    }
+}
+
+/// Parsing with an error that names the file.
+enum JSONDocument {
+    static func parse(
+        _ bytes: [UInt8], path: String, code: StorageError.Code = .checksum
+    ) throws(StorageError) -> JSONValue {
+        do throws(JSONSyntaxError) { return try JSONParser.parse(bytes) } catch {
+            throw StorageError(
+                code, "\(quoted(path)) is not JSON: expected \(error.reason) at byte \(error.offset)",
+                details: [("path", .string(path)), ("offset", JSONValue(error.offset))])
+        }
+    }
+}

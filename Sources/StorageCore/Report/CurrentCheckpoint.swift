@@ -1,0 +1,65 @@
+extension TrainingRun {
+    /// The checkpoint to go on from. Before this trainer's first commit that is the one it resumed from, verified byte for
+    /// byte the first time; when it is damaged the run falls back to the one before and writes that down first.
+    public func currentCheckpoint(_ progress: Progress) async throws(StorageError) -> JSONValue {
+        let catalog = opened.catalog
+        while true {
+            guard let entry = catalog.latest else { return .null }
+            guard !catalog.hasCommitted, entry.attempt != nil, !isVerified(entry) else {
+                return catalog.document(of: entry)
+            }
+            guard let problem = try await problem(entry, progress) else {
+                markVerified(entry)
+                return catalog.document(of: entry)
+            }
+            try await fallBack(from: entry, problem)
+        }
+    }
+
+    private func problem(_ entry: CheckpointEntry, _ progress: Progress) async throws(StorageError) -> String? {
+        let directory = opened.store.path(entry.physicalName)
+        return try await Pins.holding(directory) { () async throws(StorageError) -> String? in
+            do throws(StorageError) {
+                if let attempt = entry.attempt, try System.status(directory) == nil {
+                    // An evictor that was suspended before we took over: its files are still in the trash.
+                    _ = try opened.store.restoreFromTrash(attempt, physicalName: entry.physicalName)
+                }
+                guard let manifest = try Manifest.read(directory: directory) else { return "its manifest is gone" }
+                try await VerifiedRecords(staging: opened.host.directory)
+                    .ensure(directory: directory, manifest: manifest, progress: progress)
+                return nil
+            } catch {
+                if error.code == .cancelled { throw error }
+                return error.message
+            }
+        }
+    }
+
+    private func fallBack(from entry: CheckpointEntry, _ problem: String) async throws(StorageError) {
+        let state = opened.catalog.current
+        let older = state.history.candidates(state.entries, of: epoch).first { $0.id != entry.id }
+        let turn = (state.history.resumePoints[epoch]?.turn ?? 0) + 1
+        Log.shared.write(
+            .warning,
+            "checkpoint \(quoted(entry.name)) is damaged (\(problem)):"
+                + " going on from \(older.map { quoted($0.name) } ?? "the beginning") instead",
+            [
+                ("damaged", .string(opened.store.path(entry.physicalName))),
+                ("fallback", .optional(older.map { opened.store.path($0.physicalName) })),
+            ])
+        try await opened.hold.check()
+        try await Resumption.write(
+            older, turn: turn, base: state.reportBase, epoch: opened.hold.epoch, backend: opened.backend)
+        opened.catalog.resume(
+            History.ResumePoint(turn: turn, attempt: older?.attempt, physicalName: older?.physicalName))
+        try await opened.catalog.writeSnapshot()
+    }
+
+    private func isVerified(_ entry: CheckpointEntry) -> Bool {
+        monitor.withLock { entry.attempt.map { verified.contains($0) } ?? true }
+    }
+
+    private func markVerified(_ entry: CheckpointEntry) {
+        monitor.withLock { if let attempt = entry.attempt { verified.insert(attempt) } }
+    }
+}

@@ -1,0 +1,173 @@
+internal import CStorage
+
+extension TrainingRun {
+    // MARK: - Capture
+
+    /// Takes the directory in, so that it is the caller's again. Nothing is written before the name is ours and the
+    /// directory's entries have been looked at.
+    func capture(_ passage: inout Passage) async throws(StorageError) {
+        let report = passage.report
+        passage.physicalName = try await claim(passage)
+        if passage.job.handOver {
+            // Should we die between the rename and the journal entry, the directory can be given back.
+            try await writeRecord(&passage, isComplete: false)
+        }
+        let start = cs_monotonic_ns()
+        do throws(StorageError) {
+            passage.captured = try await captureOnce(&passage)
+        } catch {
+            guard error.code == .noSpace, options.whenFull == .wait else { throw error }
+            // What is committed or evicted meanwhile makes room.
+            try await makeRoom(report)
+            passage.captured = try await captureOnce(&passage)
+        }
+        guard let captured = passage.captured else { return }
+        report.note(captured, seconds: Double(cs_monotonic_ns() - start) / 1e9)
+        try monitor.withLock { () throws(StorageError) in
+            bytesCaptured += captured.bytes
+            try metrics.append(
+                index: report.index, checkpoint: passage.physicalName, metricsJSON: passage.job.metricsJSON)
+        }
+        try await writeRecord(&passage, isComplete: true)
+    }
+
+    private func captureOnce(_ passage: inout Passage) async throws(StorageError) -> Capture.Result {
+        let report = passage.report
+        let staged = Staged()
+        defer { passage.stagedBytes = staged.bytes }
+        let held = passage.stagedBytes
+        staged.bytes = held
+        return try await Capture.run(
+            source: passage.job.source, into: opened.store.directory(passage.attempt),
+            handOver: passage.job.handOver, runDirectory: opened.root, progress: report.progress
+        ) { [self] bytes throws(StorageError) in
+            guard staged.bytes == 0 else { return }
+            try await takeStaging(bytes, report)
+            staged.bytes = bytes
+        }
+    }
+
+    /// A number that a closure and its caller share; they run one after the other.
+    private final class Staged: @unchecked Sendable { var bytes = 0 }
+
+    private func makeRoom(_ report: Report) async throws(StorageError) {
+        Log.shared.write(.warning, "no space for report \(report.index): waiting for earlier ones, then trying again")
+        let start = environment.bootMilliseconds()
+        while monitor.withLock({ admission.pending }) > 1,
+            environment.bootMilliseconds() - start < options.retryTimeoutMilliseconds
+        {
+            try report.progress.checkCancelled()
+            await engine.sleep(milliseconds: 20)
+        }
+        try? await opened.catalog.purgeTrash()
+    }
+
+    private func writeRecord(_ passage: inout Passage, isComplete: Bool) async throws(StorageError) {
+        let record = CapturedRecord(
+            runID: opened.runID, attempt: passage.attempt, name: passage.name, physicalName: passage.physicalName,
+            metrics: passage.job.metrics, hostID: opened.host.id, bootID: opened.host.bootID,
+            createdAt: environment.now(), durability: options.durability, isComplete: isComplete,
+            source: passage.job.handOver ? passage.job.source : nil)
+        passage.record = record
+        // Not fsynced: what survives a power cut is the manifest. A kill leaves the page cache as it is.
+        let journal = LocalBackend(
+            root: opened.root, durability: .none, temporaryTag: opened.host.temporaryTag, environment: environment)
+        _ = try await journal.replace(
+            RunLayout.captured(passage.attempt), record.document.compactBytes, ifVersion: nil)
+    }
+
+    // MARK: - Names
+
+    /// Makes a name ours for ever and returns the directory that goes with it. Default names need no claim: epoch and
+    /// index are ours alone.
+    private func claim(_ passage: Passage) async throws(StorageError) -> String {
+        guard passage.job.name != nil else { return passage.name }
+        let name = passage.name
+        let document = JSONValue.make([
+            "schema": 1, "run_id": .string(opened.runID), "name": .string(name),
+            "attempt": .string(passage.attempt.description),
+        ])
+        while true {
+            let existing = try await claims(on: name)
+            let failed = monitor.withLock { failedAttempts }
+            let history = opened.catalog.current.history
+            switch NameClaim.decide(existing: existing, history: history, epoch: epoch, failed: failed) {
+            case .taken(let attempt):
+                throw StorageError(
+                    .alreadyExists,
+                    "checkpoint_dir_name \(quoted(name)) is taken by report \(attempt.sequence.index) of epoch"
+                        + " \(attempt.sequence.epoch): a name belongs to one report of a job's history",
+                    details: [
+                        ("name", "checkpoint_dir_name"), ("value", .string(name)),
+                        ("attempt", .string(attempt.description)), ("path", .string(opened.root)),
+                    ])
+            case .first:
+                if !passage.job.isRegistration, try System.status(opened.store.path(name)) != nil {
+                    throw StorageError(
+                        .alreadyExists, "\(quoted(opened.store.path(name))) exists and is no checkpoint of this run",
+                        details: [("name", "checkpoint_dir_name"), ("value", .string(name))])
+                }
+                if try await opened.backend.create(RunLayout.claim(name), document) { return name }
+            case .further:
+                _ = try await opened.backend.create(RunLayout.claim(name, passage.attempt), document)
+                return CheckpointName.physical(name: name, attempt: passage.attempt, isFirstClaim: false)
+            }
+        }
+    }
+
+    private func claims(on name: String) async throws(StorageError) -> [AttemptID] {
+        guard let first = try await opened.backend.readDocument(RunLayout.claim(name)) else { return [] }
+        var attempts = [first["attempt"]?.stringValue.flatMap(AttemptID.init)].compactMap { $0 }
+        let prefix = Array("\(name)~".utf8)
+        for file in try await opened.backend.list(RunLayout.names) where file.utf8.starts(with: prefix) {
+            let attempt = String(decoding: file.utf8.dropFirst(prefix.count).dropLast(5), as: UTF8.self)
+            if let attempt = AttemptID(attempt) { attempts.append(attempt) }
+        }
+        return attempts
+    }
+
+    // MARK: - Seal
+
+    func seal(_ passage: inout Passage) async throws(StorageError) {
+        guard let record = passage.record, let captured = passage.captured else { return }
+        try await Sealing.seal(
+            directory: opened.store.directory(passage.attempt), captured: captured, record: record,
+            progress: passage.report.progress)
+        // The files' list is large and not needed again.
+        passage.captured?.files = []
+    }
+
+    // MARK: - Failure
+
+    /// Ends a report that will not become a checkpoint: what was copied is removed, what was handed over goes back. When
+    /// the storage did not say what became of the commit, nothing is touched.
+    func fail(_ passage: Passage, _ error: StorageError) async {
+        let report = passage.report
+        var failure = error
+        let isUnknown =
+            ReportOutcome.state(after: error, commitHadBegun: report.currentState == .uploading) == .unknown
+        if !isUnknown, error.code != .superseded {
+            do throws(StorageError) {
+                if passage.captured?.method == .renamed {
+                    try opened.store.giveBack(passage.attempt, to: passage.job.source)
+                } else {
+                    try opened.store.abort(passage.attempt)
+                }
+            } catch {
+                failure.message += "; cleaning up failed: \(error.message)"
+            }
+        }
+        let isSkipped = options.whenFull == .skip && [.stagingFull, .noSpace].contains(error.code)
+        if isSkipped, report.currentState == .pending {
+            monitor.withLock {
+                try? metrics.append(index: report.index, checkpoint: nil, metricsJSON: passage.job.metricsJSON)
+            }
+        }
+        if !isSkipped {
+            Log.shared.write(
+                .warning, "report \(report.index) (\(passage.name)) ended: \(failure.message)",
+                [("code", .string(failure.code.description)), ("details", failure.detailsDocument)])
+        }
+        report.end(failure, isExpected: isSkipped)
+    }
+}

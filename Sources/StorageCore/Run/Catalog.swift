@@ -1,0 +1,187 @@
+internal import Synchronization
+
+/// The checkpoints of an open run, and their publication: snapshot and index, retention, eviction.
+///
+/// One publisher changes it, in the order of the reports; any thread reads it.
+final class Catalog: Sendable {
+    struct State: Sendable {
+        /// Committed by this run, in the order of their reports.
+        var entries: [CheckpointEntry]
+        /// Ray's or anybody's; never touched.
+        var foreign: [CheckpointEntry]
+        var history: History
+        /// Announced for eviction and not yet un-committed.
+        var evicting: Set<AttemptID> = []
+        /// Un-committed, files still in the trash, and since when (boot time in milliseconds).
+        var trashed: [AttemptID: Int64] = [:]
+        /// Reports before this epoch, for Ray's running number of a report.
+        var reportBase: Int
+        var currentReportIndex: Int
+        /// Ray's, handed on.
+        var validations: [String: [String]] = [:]
+        var hasCommitted = false
+        var generation = 0
+    }
+
+    let store: FileCheckpointStore
+    let backend: any StorageBackend
+    let hold: Hold
+    let policy: RetentionPolicy
+    private let state: Mutex<State>
+
+    init(store: FileCheckpointStore, backend: any StorageBackend, hold: Hold, policy: RetentionPolicy, state: State) {
+        self.store = store
+        self.backend = backend
+        self.hold = hold
+        self.policy = policy
+        self.state = Mutex(state)
+    }
+
+    private var epoch: Int { hold.epoch.number }
+
+    var current: State { state.withLock { $0 } }
+
+    /// The latest on this line of history, ours or what we resumed from.
+    var latest: CheckpointEntry? { Self.latest(current, epoch) }
+
+    static func latest(_ state: State, _ epoch: Int) -> CheckpointEntry? {
+        if let entry = state.history.candidates(state.entries, of: epoch).first { return entry }
+        guard let name = state.history.resumePoints[epoch]?.physicalName else { return nil }
+        return state.foreign.last { Array($0.physicalName.utf8) == Array(name.utf8) }
+    }
+
+    var hasCommitted: Bool { current.hasCommitted }
+
+    /// Records where this epoch goes on from, after a fallback.
+    func resume(_ point: History.ResumePoint) { state.withLock { $0.history.add(point, epoch: epoch) } }
+
+    func noteReport(index: Int) {
+        state.withLock { state in
+            state.currentReportIndex = max(state.currentReportIndex, state.reportBase + index + 1)
+        }
+    }
+
+    // MARK: - Publication
+
+    /// Takes in a checkpoint that has just been committed, plans what it displaces, and announces that in the snapshot.
+    /// After this the fence is looked at, and only then anybody is told.
+    func publish(_ entry: CheckpointEntry?) async throws(StorageError) {
+        state.withLock { state in
+            if let entry, let sequence = entry.sequence {
+                state.entries.removeAll { $0.attempt == entry.attempt }
+                let place = state.entries.firstIndex { $0.sequence.map { $0 > sequence } ?? false }
+                state.entries.insert(entry, at: place ?? state.entries.endIndex)
+                state.hasCommitted = state.hasCommitted || sequence.epoch == epoch
+            }
+            let evicted = Self.plan(state, epoch, policy).evicted
+            state.evicting = Set(evicted.compactMap(AttemptID.init))
+            state.generation += 1
+        }
+        try await writeSnapshot()
+    }
+
+    private static func plan(_ state: State, _ epoch: Int, _ policy: RetentionPolicy) -> RetentionPlan {
+        let candidates = state.entries.compactMap { entry in
+            entry.sequence.map { RetentionCandidate(id: entry.id, sequence: $0, metrics: entry.metrics) }
+        }
+        return Retention.plan(candidates, latest: latest(state, epoch)?.id, policy: policy)
+    }
+
+    func writeSnapshot() async throws(StorageError) {
+        guard hold.mayWrite else { return }
+        let state = current
+        let plan = Self.plan(state, epoch, policy)
+        let byID = Dictionary(state.entries.map { ($0.id, $0) }, uniquingKeysWith: { $1 })
+        let evicting = Set(state.evicting.map(\.description))
+        let kept = state.foreign + plan.ranked.compactMap { evicting.contains($0) ? nil : byID[$0] }
+        let snapshot = Snapshot(
+            entries: kept.enumerated().map { place, entry in
+                Snapshot.Entry(
+                    physicalName: entry.physicalName, name: entry.name, attempt: entry.attempt,
+                    sequence: entry.sequence ?? ReportSequence(epoch: 0, index: place), metrics: entry.metrics)
+            },
+            latest: Self.latest(state, epoch)?.physicalName, reportCount: state.currentReportIndex,
+            ours: Snapshot.Ours(
+                runID: store.runID, epoch: epoch, generation: state.generation,
+                evicting: state.evicting.sorted { $0.sequence < $1.sequence }),
+            validations: state.validations)
+        _ = try await backend.replace(RunLayout.snapshot, snapshot.encoded, ifVersion: nil)
+        let index = CheckpointIndex(runID: store.runID, entries: state.entries.compactMap(CheckpointIndex.Entry.init))
+        _ = try await backend.replace(RunLayout.index, index.encoded, ifVersion: nil)
+    }
+
+    // MARK: - Eviction
+
+    /// Un-commits what was announced, as far as nobody of this process is reading it; the rest waits for the next time.
+    /// A failure is logged and tried again later, never forgotten.
+    func evictAnnounced() async throws(StorageError) {
+        let state = current
+        for attempt in state.evicting.sorted(by: { $0.sequence < $1.sequence }) {
+            guard let entry = state.entries.first(where: { $0.attempt == attempt }) else {
+                self.state.withLock { _ = $0.evicting.remove(attempt) }
+                continue
+            }
+            if Pins.shared.isPinned(store.path(entry.physicalName)) { continue }
+            try await hold.check()
+            guard hold.mayWrite else { return }
+            do throws(StorageError) {
+                try store.uncommit(attempt, physicalName: entry.physicalName)
+                self.state.withLock { state in
+                    state.entries.removeAll { $0.attempt == attempt }
+                    state.evicting.remove(attempt)
+                    state.trashed[attempt] = hold.environment.bootMilliseconds()
+                }
+            } catch {
+                Log.shared.write(
+                    .warning, error.while_("evicting \(quoted(entry.physicalName)); it is tried again later").message)
+            }
+        }
+    }
+
+    /// Removes what lies in the trash; the holder of a run whose fence is down is the only one who may.
+    func purgeTrash(olderThanMilliseconds age: Int64 = 0) async throws(StorageError) {
+        let now = hold.environment.bootMilliseconds()
+        let trashed = current.trashed.filter { now - $0.value >= age }.keys
+        guard !trashed.isEmpty else { return }
+        try await hold.check()
+        for attempt in trashed {
+            guard hold.mayWrite else { return }
+            do throws(StorageError) {
+                try store.purge(attempt)
+                state.withLock { _ = $0.trashed.removeValue(forKey: attempt) }
+            } catch {
+                Log.shared.write(.warning, error.while_("removing evicted \(attempt); it is tried again later").message)
+            }
+        }
+    }
+
+    // MARK: - Documents
+
+    func document(of entry: CheckpointEntry) -> JSONValue {
+        let state = current
+        let status = state.history.statuses(state.foreign + state.entries, of: epoch)[entry.id] ?? .committed
+        return entry.document(
+            root: backend.root, status: status, isLatest: entry.id == Self.latest(state, epoch)?.id)
+    }
+
+    /// All checkpoints, oldest first.
+    var documents: JSONValue {
+        let state = current
+        let latest = Self.latest(state, epoch)?.id
+        let all = state.foreign + state.entries
+        let statuses = state.history.statuses(all, of: epoch)
+        return .array(
+            all.map {
+                $0.document(root: backend.root, status: statuses[$0.id] ?? .committed, isLatest: $0.id == latest)
+            })
+    }
+}
+
+extension CheckpointIndex.Entry {
+    init?(_ entry: CheckpointEntry) {
+        guard let attempt = entry.attempt else { return nil }
+        self.init(
+            attempt: attempt, name: entry.name, physicalName: entry.physicalName, metrics: entry.metrics,
+            bytes: entry.bytes ?? 0, files: entry.files ?? 0, createdAt: entry.createdAt ?? 0)
+    }
+}

@@ -1,0 +1,115 @@
+internal import Synchronization
+
+/// One trainer's hold on a run: its heartbeat, and the fence that a successor raises.
+///
+/// Correctness rests on create-only epochs and on the order of a takeover (fence, then list), never on the heartbeat,
+/// which only keeps two live trainers from annoying each other.
+final class Hold: Sendable {
+    let backend: any StorageBackend
+    let epoch: EpochRecord
+    let environment: Environment
+    private let state: Mutex<State>
+
+    private struct State {
+        var beats = 0
+        /// `CLOCK_BOOTTIME`, milliseconds: goes on while the machine sleeps.
+        var renewedAt: Int64
+        var superseded: StorageError?
+        var isReleased = false
+    }
+
+    init(backend: any StorageBackend, epoch: EpochRecord, environment: Environment) {
+        self.backend = backend
+        self.epoch = epoch
+        self.environment = environment
+        state = Mutex(State(renewedAt: environment.bootMilliseconds()))
+    }
+
+    /// Bumps the counter that newcomers watch.
+    func renew() async throws(StorageError) {
+        let beats = state.withLock { state in
+            state.beats += 1
+            return state.beats
+        }
+        let text = String(beats)
+        let padding = String(repeating: "0", count: max(0, 12 - text.utf8.count))
+        // Fixed width: a reader never takes a torn write for another number of digits.
+        try await backend.post(RunLayout.heartbeat(epoch.number), Array((padding + text + "\n").utf8))
+        state.withLock { $0.renewedAt = environment.bootMilliseconds() }
+    }
+
+    /// Renews until released. Errors are logged once and tried again: `mayWrite` says what follows from them.
+    func keepRenewing(on engine: Engine) {
+        engine.spawn { [self] in
+            var isFailing = false
+            while !state.withLock({ $0.isReleased }) {
+                do throws(StorageError) {
+                    try await renew()
+                    isFailing = false
+                } catch {
+                    if !isFailing { Log.shared.write(.warning, error.while_("heartbeat").message) }
+                    isFailing = true
+                }
+                await engine.sleep(milliseconds: Int64(epoch.heartbeatMilliseconds))
+            }
+        }
+    }
+
+    func release() { state.withLock { $0.isReleased = true } }
+
+    /// Whether this holder may delete and may write snapshot and metrics files: not fenced, renewed within 2 T.
+    var mayWrite: Bool {
+        state.withLock { state in
+            state.superseded == nil
+                && environment.bootMilliseconds() - state.renewedAt < 2 * Int64(epoch.heartbeatMilliseconds)
+        }
+    }
+
+    /// Looks at the fence, opening it anew each time (close-to-open on NFS); throws `SUPERSEDED` when it is raised. A
+    /// holder that was suspended renews first: either its heartbeat or its fence tells what happened meanwhile.
+    func check() async throws(StorageError) {
+        if let known = state.withLock({ $0.superseded }) { throw known }
+        if !mayWrite { try await renew() }
+        guard let fence = try await backend.read(RunLayout.fence(epoch.number), limit: 1 << 20), !fence.bytes.isEmpty
+        else {
+            return
+        }
+        let document = (try? JSONParser.parse(fence.bytes)) ?? .null
+        let successor = EpochRecord(document)
+        let error = StorageError(
+            .superseded,
+            "another trainer has taken over \(quoted(backend.root)): \(successor?.holder ?? "its record is unreadable")",
+            details: [("path", .string(backend.root))] + (successor?.holderDetails ?? []))
+        state.withLock { $0.superseded = error }
+        throw error
+    }
+
+    /// The error of a holder that has been superseded, as far as known.
+    var superseded: StorageError? { state.withLock { $0.superseded } }
+
+    /// Tells an earlier holder, who looks at this file after every commit and before saying so.
+    static func raiseFence(
+        of epoch: Int, by successor: EpochRecord, backend: any StorageBackend
+    ) async throws(StorageError) {
+        if let fence = try await backend.read(RunLayout.fence(epoch), limit: 1 << 20), !fence.bytes.isEmpty { return }
+        try await backend.post(RunLayout.fence(epoch), successor.document.compactBytes)
+    }
+
+    /// Watches a heartbeat for 3 T of its holder on our own clock; true when it moved.
+    static func isAlive(
+        _ record: EpochRecord, backend: any StorageBackend, environment: Environment, engine: Engine,
+        progress: Progress
+    ) async throws(StorageError) -> Bool {
+        let period = Int64(max(10, record.heartbeatMilliseconds))
+        let start = environment.bootMilliseconds()
+        let first = try await backend.read(RunLayout.heartbeat(record.number), limit: 4096)?.bytes
+        progress.phase = "watching the heartbeat of \(record.holder)"
+        while environment.bootMilliseconds() - start < 3 * period {
+            try progress.checkCancelled()
+            await engine.sleep(milliseconds: min(100, period / 2))
+            if try await backend.read(RunLayout.heartbeat(record.number), limit: 4096)?.bytes != first { return true }
+            if try await backend.read(RunLayout.closed(record.number), limit: 4096) != nil { return false }
+        }
+        return false
+    }
+}

@@ -1,0 +1,145 @@
+/// Chooses the checkpoint that an epoch goes on from, and writes it down before anything is reported.
+struct Resumption: Sendable {
+    let options: RunOptions
+    let store: FileCheckpointStore
+    let backend: LocalBackend
+    let hold: Hold
+    let environment: Environment
+    let engine: Engine
+    let progress: Progress
+
+    private var epoch: Int { hold.epoch.number }
+
+    func choose() async throws(StorageError) -> (Catalog, CheckpointEntry?) {
+        progress.phase = "choosing where to resume from"
+        var state = try await RunReader(backend: backend).read()
+        let indexed = try await readIndex()
+        try evictWhatRayEvicted(&state, indexed)
+        let entry = try await firstUsable(candidates(state))
+        let base = reportBase(state)
+        try await Self.write(entry, turn: 0, base: base, epoch: hold.epoch, backend: backend)
+        state.history.add(
+            History.ResumePoint(turn: 0, attempt: entry?.attempt, physicalName: entry?.physicalName), epoch: epoch)
+        let catalog = Catalog(
+            store: store, backend: backend, hold: hold, policy: options.retention,
+            state: Catalog.State(
+                entries: state.committed, foreign: state.foreign, history: state.history,
+                trashed: Dictionary(uniqueKeysWithValues: try store.trashed().map { ($0, 0) }), reportBase: base,
+                currentReportIndex: base,
+                validations: state.snapshot?.validations ?? [:]))
+        // Evictions that were announced are announced anew, by the line that this epoch is on.
+        let announced = Set(state.snapshot?.ours?.evicting ?? [])
+        try await hold.check()
+        if announced.isEmpty { try await catalog.writeSnapshot() } else { try await catalog.publish(nil) }
+        try await catalog.purgeTrash()
+        return (catalog, entry)
+    }
+
+    // MARK: - Which
+
+    private func candidates(_ state: RunState) throws(StorageError) -> [CheckpointEntry] {
+        if let wanted = options.resumeFrom {
+            guard let entry = Self.find(wanted, in: state) else {
+                throw Self.missing(wanted, state, root: backend.root)
+            }
+            return [entry]
+        }
+        guard let line = state.history.lastStarted(before: epoch) else {
+            return state.latest.map { [$0] } ?? []
+        }
+        var found = state.history.candidates(state.committed, of: line)
+        // A line that began with Ray's checkpoint ends there.
+        if let name = state.history.resumePoints[line]?.physicalName {
+            found += state.foreign.filter { Array($0.physicalName.utf8) == Array(name.utf8) }
+        }
+        return found
+    }
+
+    /// A checkpoint by name: what the name means now, else by its directory.
+    static func find(_ name: String, in state: RunState) -> CheckpointEntry? {
+        let bytes = Array(name.utf8)
+        let named = state.entries.filter { Array($0.name.utf8) == bytes }
+        let statuses = state.statuses
+        return named.last { statuses[$0.id] != .superseded } ?? named.last
+            ?? state.entries.last { Array($0.physicalName.utf8) == bytes }
+    }
+
+    static func missing(_ name: String, _ state: RunState, root: String) -> StorageError {
+        let known = state.entries.suffix(20).map { quoted($0.name) }.joined(separator: ", ")
+        return StorageError(
+            .notFound,
+            "resume_from: the run \(quoted(root)) has no checkpoint \(quoted(name)); it has \(known.isEmpty ? "none" : known)",
+            details: [("path", .string(root)), ("name", "resume_from"), ("value", .string(name))])
+    }
+
+    /// The first candidate whose files are all there with their sizes; the bytes are verified when it is asked for.
+    private func firstUsable(_ candidates: [CheckpointEntry]) async throws(StorageError) -> CheckpointEntry? {
+        for (position, entry) in candidates.enumerated() {
+            guard let problem = try await problem(entry) else { return entry }
+            if options.resumeFrom != nil {
+                throw StorageError(
+                    .checksum, "resume_from: checkpoint \(quoted(entry.name)) is damaged: \(problem)",
+                    details: [("path", .string(store.path(entry.physicalName)))])
+            }
+            let next = position + 1 < candidates.count ? quoted(candidates[position + 1].name) : "the beginning"
+            Log.shared.write(
+                .warning, "checkpoint \(quoted(entry.name)) is damaged (\(problem)): going on from \(next) instead")
+        }
+        return nil
+    }
+
+    private func problem(_ entry: CheckpointEntry) async throws(StorageError) -> String? {
+        guard entry.attempt != nil else { return nil }
+        let directory = store.path(entry.physicalName)
+        do throws(StorageError) {
+            guard let manifest = try Manifest.read(directory: directory) else { return "its manifest is gone" }
+            return try await Verify.run(directory: directory, manifest: manifest, sizesOnly: true, progress: progress)
+                .problems.first { $0.kind != .extra }?.message
+        } catch {
+            if error.code == .cancelled { throw error }
+            return error.message
+        }
+    }
+
+    // MARK: - Records
+
+    static func write(
+        _ entry: CheckpointEntry?, turn: Int, base: Int, epoch: EpochRecord, backend: LocalBackend
+    ) async throws(StorageError) {
+        let document = JSONValue.make([
+            "schema": 1, "epoch": JSONValue(epoch.number), "turn": JSONValue(turn), "nonce": .string(epoch.nonce),
+            "attempt": .optional(entry?.attempt?.description), "name": .optional(entry?.name),
+            "physical_name": .optional(entry?.physicalName), "report_index_base": JSONValue(base),
+        ])
+        guard try await backend.create(RunLayout.resume(epoch.number, turn), document) else {
+            throw StorageError(
+                .superseded, "somebody else wrote \(quoted(backend.path(RunLayout.resume(epoch.number, turn))))",
+                details: [("path", .string(backend.root))])
+        }
+    }
+
+    /// How many reports came before this epoch: Ray numbers the reports of a run through.
+    private func reportBase(_ state: RunState) -> Int {
+        state.committed.reduce(state.snapshot?.reportCount ?? 0) { base, entry in
+            guard let sequence = entry.sequence else { return base }
+            return max(base, (state.reportBases[sequence.epoch] ?? 0) + sequence.index + 1)
+        }
+    }
+
+    private func readIndex() async throws(StorageError) -> CheckpointIndex? {
+        guard let object = try await backend.read(RunLayout.index, limit: 256 << 20) else { return nil }
+        return try? CheckpointIndex(decoding: object.bytes, path: backend.path(RunLayout.index))
+    }
+
+    /// Ray drops our keys when it writes the snapshot. What our own index has and such a snapshot lacks was evicted by Ray;
+    /// it may have removed only a part of it.
+    private func evictWhatRayEvicted(_ state: inout RunState, _ index: CheckpointIndex?) throws(StorageError) {
+        guard let snapshot = state.snapshot, snapshot.ours == nil, let index, index.runID == store.runID else { return }
+        let kept = Set(snapshot.entries.map { Array($0.physicalName.utf8) })
+        for entry in index.entries {
+            if kept.contains(Array(entry.physicalName.utf8)) { continue }
+            try store.uncommit(entry.attempt, physicalName: entry.physicalName)
+            state.committed.removeAll { $0.attempt == entry.attempt }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+internal import Glibc
+
+/// Whether and when a failed step is tried again. Pure: attempt, elapsed time and a random number come in.
+struct RetryPolicy: Sendable, Equatable {
+    /// Without success for so long, the step has failed.
+    var timeoutMilliseconds: Int64
+    /// The first pause is drawn from zero to this, doubled each time.
+    var firstPauseMilliseconds: Int64 = 100
+    var longestPauseMilliseconds: Int64 = 15_000
+    /// A disk that fails or is full does not mend by itself: a few tries, for the sake of what frees space meanwhile.
+    var attemptsOnLocalFailure = 3
+
+    /// The pause before the next try; nil: give up. `random` is from 0 to 1 (full jitter).
+    func pause(after error: StorageError, attempt: Int, elapsedMilliseconds: Int64, random: Double) -> Int64? {
+        guard error.isRetryable, elapsedMilliseconds < timeoutMilliseconds else { return nil }
+        if error.code == .noSpace || error.errorNumber == EIO, attempt >= attemptsOnLocalFailure { return nil }
+        let ceiling = min(longestPauseMilliseconds, firstPauseMilliseconds << min(attempt - 1, 20))
+        let pause = Int64(Double(ceiling) * min(1, max(0, random)))
+        return min(pause, timeoutMilliseconds - elapsedMilliseconds)
+    }
+}
+
+extension Engine {
+    /// Repeats a step as the policy says. The last error carries the number of attempts.
+    func retrying<Value: Sendable>(
+        _ policy: RetryPolicy, environment: Environment, progress: Progress,
+        _ step: () async throws(StorageError) -> Value
+    ) async throws(StorageError) -> Value {
+        let start = environment.bootMilliseconds()
+        var attempt = 1
+        while true {
+            var failure: StorageError
+            do throws(StorageError) { return try await step() } catch { failure = error }
+            try progress.checkCancelled()
+            let elapsed = environment.bootMilliseconds() - start
+            let random = Double(UInt32(environment.randomHex(4), radix: 16) ?? 0) / Double(UInt32.max)
+            guard
+                let pause = policy.pause(
+                    after: failure, attempt: attempt, elapsedMilliseconds: elapsed, random: random)
+            else {
+                if attempt > 1 { failure.details.append(("attempts", JSONValue(attempt))) }
+                throw failure
+            }
+            await sleep(milliseconds: pause)
+            attempt += 1
+        }
+    }
+}

@@ -1,0 +1,27 @@
+/// Where everything of a run lies: keys relative to the run's root, the same on every storage.
+enum RunLayout {
+    static let own = ".raystorage"
+    static let record = ".raystorage/run.json"
+    static let epochs = ".raystorage/epochs/"
+    static let names = ".raystorage/names/"
+    static let metrics = ".raystorage/metrics/"
+    static let index = ".raystorage/index.json"
+    static let attempts = ".raystorage/attempts"
+    static let trash = ".raystorage/trash"
+    static let snapshot = "checkpoint_manager_snapshot.json"
+    static let results = "result.json"
+    /// Inside a checkpoint.
+    static let manifest = ".raystorage/manifest.json"
+    static let metadata = ".metadata.json"
+
+    static func epoch(_ number: Int) -> String { "\(epochs)\(number)/epoch.json" }
+    static func heartbeat(_ number: Int) -> String { "\(epochs)\(number)/heartbeat" }
+    static func fence(_ number: Int) -> String { "\(epochs)\(number)/fence" }
+    static func closed(_ number: Int) -> String { "\(epochs)\(number)/closed.json" }
+    static func resume(_ number: Int, _ turn: Int) -> String { "\(epochs)\(number)/resume-\(turn).json" }
+    static func claim(_ name: String) -> String { "\(names)\(name).json" }
+    static func claim(_ name: String, _ attempt: AttemptID) -> String { "\(names)\(name)~\(attempt).json" }
+    static func attempt(_ attempt: AttemptID) -> String { "\(attempts)/\(attempt)" }
+    static func captured(_ attempt: AttemptID) -> String { "\(attempts)/\(attempt).captured.json" }
+    static func trash(_ attempt: AttemptID) -> String { "\(trash)/\(attempt)" }
+}
