@@ -37,8 +37,18 @@ extension TrainingRun {
         do throws(StorageError) { try metrics.sync() } catch {
             Log.shared.write(.warning, error.while_("syncing the metrics log").message)
         }
+        // Ray's V1 reader fails on a checkpoint directory beside a result.json without rows.
+        metrics.derive()
+        if passage.captured?.removesSourceAfterCommit == true { removeSource(passage.job.source) }
         passage.report.advance(to: .committed, checkpoint: opened.catalog.document(of: entry))
         if isAnnounced { await evict() }
+    }
+
+    /// A directory that was handed over and had to be copied: now that the copy is safe, it goes.
+    private func removeSource(_ source: String) {
+        do throws(StorageError) { try System.removeTree(source) } catch {
+            Log.shared.write(.warning, error.while_("removing \(quoted(source)), which was handed over").message)
+        }
     }
 
     private func entry(of passage: Passage) throws(StorageError) -> CheckpointEntry {
@@ -158,6 +168,8 @@ extension TrainingRun {
         do throws(StorageError) { try metrics.close() } catch { failure = error }
         do throws(StorageError) {
             try await opened.hold.check()
+            opened.catalog.noteReport(index: monitor.withLock { nextIndex } - 1)
+            try await opened.catalog.writeSnapshot()
             try await opened.catalog.evictAnnounced()
             try await opened.catalog.purgeTrash()
             let document = JSONValue.make([
@@ -188,6 +200,6 @@ extension TrainingRun {
             do throws(StorageError) { try run.close(deadline) } catch { first = first ?? error }
         }
         if let first { throw first }
-        Engine.shared.stop()
+        Engine.shared.stop(deadline)
     }
 }

@@ -7,14 +7,17 @@ internal import Synchronization
 /// Swift's global executor does not survive `fork()`, and a guest in somebody's process must be able to say which
 /// threads are its own: `raystorage-io-<n>` and `raystorage-timer`.
 public final class Engine: TaskExecutor, @unchecked Sendable {
-    // Proof for @unchecked: every stored property below `monitor` is read and written with it locked.
+    // Proof for @unchecked: every stored property below `monitor` is read and written with it locked, `timers` and
+    // `hasTimer` with `timerMonitor`, and `stopping` is written with both.
     private let monitor = Monitor()
     private var jobs: [UnownedJob] = []
     private var firstJob = 0
     private var timers: [(instant: Int64, continuation: CheckedContinuation<Void, Never>)] = []
     private var idle = 0
-    private var threads: [pthread_t] = []
-    private var timerThread: pthread_t?
+    /// Workers and timer that have been started and have not ended.
+    private var workers = 0
+    private var live = 0
+    private var hasTimer = false
     private var stopping = false
 
     private let timerMonitor = Monitor()
@@ -61,7 +64,7 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         let job = UnownedJob(job)
         monitor.withLock {
             jobs.append(job)
-            if idle == 0, threads.count < width, !stopping { startWorker() }
+            if idle == 0, workers < width, !stopping { startWorker() }
             monitor.signal()
         }
     }
@@ -77,7 +80,7 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         await withCheckedContinuation { continuation in
             timerMonitor.withLock {
                 timers.append((cs_monotonic_ns() + max(0, milliseconds) * 1_000_000, continuation))
-                if timerThread == nil { startTimer() }
+                if !hasTimer { startTimer() }
                 timerMonitor.signal()
             }
         }
@@ -109,17 +112,23 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         if let error = failure.error { throw error }
     }
 
+    /// With the monitor locked.
     private func startWorker() {
-        let index = threads.count
-        if let thread = Self.startThread(
-            named: "raystorage-io-\(index)", { [unowned self] in self.work() })
-        {
-            threads.append(thread)
+        let isStarted = Self.startThread(named: "raystorage-io-\(workers)") { [self] in
+            work()
+            monitor.withLock {
+                live -= 1
+                monitor.broadcast()
+            }
         }
+        guard isStarted else { return }
+        workers += 1
+        live += 1
     }
 
+    /// With the timer's monitor locked.
     private func startTimer() {
-        timerThread = Self.startThread(named: "raystorage-timer") { [unowned self] in self.keepTime() }
+        hasTimer = Self.startThread(named: "raystorage-timer") { [self] in keepTime() }
     }
 
     private func work() {
@@ -167,20 +176,19 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         }
     }
 
-    /// Ends the threads once their queues are empty; sleeping tasks wake at once. The next `shared` makes a new engine.
-    public func stop() {
+    /// Ends the threads once their queues are empty; sleeping tasks wake at once. Waits for them until the deadline: one
+    /// that hangs in a system call ends with the process. The next `shared` makes a new engine.
+    public func stop(_ deadline: Deadline) {
         guard processID == getpid() else { return }
         cs_slot_clear()
         timerMonitor.withLock {
             monitor.withLock { stopping = true }
             timerMonitor.broadcast()
         }
-        if let timerThread { pthread_join(timerThread, nil) }
-        let workers = monitor.withLock {
+        monitor.withLock {
             monitor.broadcast()
-            return threads
+            while live > 0, !deadline.isPast { _ = deadline.wait(on: monitor) }
         }
-        for thread in workers { pthread_join(thread, nil) }
     }
 
     private final class ThreadStart {
@@ -192,7 +200,7 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         }
     }
 
-    private static func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> pthread_t? {
+    private static func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
         let start = Unmanaged.passRetained(ThreadStart(name: name, body: body))
         var thread = pthread_t()
         let result = pthread_create(
@@ -207,8 +215,10 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
             }, start.toOpaque())
         guard result == 0 else {
             start.release()
-            return nil
+            return false
         }
-        return thread
+        // Nobody joins: `stop` counts instead, because a join cannot be bounded.
+        pthread_detach(thread)
+        return true
     }
 }
