@@ -11,7 +11,9 @@ struct CheckpointEntry: Sendable, Equatable {
     var bytes: Int?
     var files: Int?
 
-    var sequence: ReportSequence? { attempt?.sequence }
+    // Not inlined: the optimizer of Swift 6.3.1 crashes (CopyPropagation, "Found ownership error") where it is used in
+    // closures.
+    @inline(never) var sequence: ReportSequence? { attempt?.sequence }
     /// Unique within a run.
     var id: String { attempt?.description ?? physicalName }
 

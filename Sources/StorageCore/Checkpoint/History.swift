@@ -37,11 +37,14 @@ struct History: Sendable, Equatable {
 
     /// The checkpoints to resume from, best first: those on the line of `epoch`, the latest first.
     func candidates(_ entries: [CheckpointEntry], of epoch: Int) -> [CheckpointEntry] {
-        entries.filter { entry in entry.sequence.map { isOnLine($0, of: epoch) } ?? false }
-            .sorted { left, right in
-                guard let left = left.sequence, let right = right.sequence else { return false }
-                return left > right
-            }
+        // A loop: the optimizer of Swift 6.3.1 crashes on the same with closures.
+        var found: [(sequence: ReportSequence, entry: CheckpointEntry)] = []
+        for entry in entries {
+            guard let sequence = entry.sequence, isOnLine(sequence, of: epoch) else { continue }
+            found.append((sequence, entry))
+        }
+        found.sort { $0.sequence > $1.sequence }
+        return found.map { $0.entry }
     }
 
     /// The status of each entry, seen from the line of `epoch`.
