@@ -40,7 +40,7 @@ final class Hold: Sendable {
 
     /// Renews until released. Errors are logged once and tried again: `mayWrite` says what follows from them.
     func keepRenewing(on engine: Engine) {
-        engine.spawn { [self] in
+        engine.spawnBeat { [self] in
             var isFailing = false
             while !state.withLock({ $0.isReleased }) {
                 do throws(StorageError) {

@@ -29,6 +29,12 @@ struct HostIdentity: Sendable, Equatable {
             try System.makeDirectories(directory, mode: 0o700)
             for name in ["locks", "runs"] { try System.makeDirectory(Path.join(directory, name), mode: 0o700) }
             try refuseForeign(directory)
+            // One id and one kernel's locks: shared by machines, "host" would mean all of them.
+            if FileSystemKind.isNetwork(directory) {
+                throw StorageError(
+                    .invalidArgument, "lies on a network file system: choose a local directory with staging_dir",
+                    details: [("name", "staging_dir"), ("value", .string(directory)), ("allowed", "a local directory")])
+            }
             return HostIdentity(
                 directory: directory, id: try readOrCreateID(directory, environment), hostname: hostname(),
                 bootID: bootID())

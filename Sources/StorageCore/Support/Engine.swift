@@ -5,33 +5,37 @@ internal import Synchronization
 /// The library's own threads: an executor for tasks and a timer, made when first needed, one per process id.
 ///
 /// Swift's global executor does not survive `fork()`, and a guest in somebody's process must be able to say which
-/// threads are its own: `raystorage-io-<n>` and `raystorage-timer`.
+/// threads are its own: `raystorage-io-<n>` for the work, `raystorage-beat-<n>` for what must not wait behind a long
+/// system call (heartbeats, the metrics log), and `raystorage-timer`.
 public final class Engine: TaskExecutor, @unchecked Sendable {
-    // Proof for @unchecked: every stored property below `monitor` is read and written with it locked, `timers` and
-    // `hasTimer` with `timerMonitor`, and `stopping` is written with both.
-    private let monitor = Monitor()
-    private var jobs: [UnownedJob] = []
-    private var firstJob = 0
+    // Proof for @unchecked: `timers`, `hasTimer` and `stopping` are read and written with `timerMonitor` locked.
+    private let timerMonitor = Monitor()
     private var timers: [(instant: Int64, continuation: CheckedContinuation<Void, Never>)] = []
-    private var idle = 0
-    /// Workers and timer that have been started and have not ended.
-    private var workers = 0
-    private var live = 0
     private var hasTimer = false
     private var stopping = false
 
-    private let timerMonitor = Monitor()
+    private let pool: WorkerPool
+    private let beats = BeatLane()
     private let objects = Mutex<[ObjectIdentifier: any AnyObject & Sendable]>([:])
     /// The log of this process.
     let log = Log()
     /// The process that the threads live in.
     public let processID: Int32
-    /// How many threads there may be: blocking calls occupy them, so more than cores.
+    /// How many threads there may be for the work: blocking calls occupy them, so more than cores.
     public let width: Int
+
+    /// An executor of its own for small work with a deadline.
+    private final class BeatLane: TaskExecutor {
+        let pool = WorkerPool(name: "raystorage-beat", width: 2)
+        func enqueue(_ job: consuming ExecutorJob) {
+            pool.enqueue(UnownedJob(job), on: asUnownedTaskExecutor())
+        }
+    }
 
     private init() {
         processID = getpid()
         width = max(4, min(16, 2 * sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+        pool = WorkerPool(name: "raystorage-io", width: width)
     }
 
     /// The engine of this process; a forked child gets one of its own.
@@ -59,20 +63,18 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         }
     }
 
-    /// Runs a job on one of the threads, starting one when all are busy and there may be more.
-    public func enqueue(_ job: consuming ExecutorJob) {
-        let job = UnownedJob(job)
-        monitor.withLock {
-            jobs.append(job)
-            if idle == 0, workers < width, !stopping { startWorker() }
-            monitor.signal()
-        }
-    }
+    /// Runs a job on one of the threads.
+    public func enqueue(_ job: consuming ExecutorJob) { pool.enqueue(UnownedJob(job), on: asUnownedTaskExecutor()) }
 
     /// Starts a root task on the engine's threads.
     @discardableResult
     public func spawn(_ body: @escaping @Sendable () async -> Void) -> Task<Void, Never> {
         Task(executorPreference: self) { await body() }
+    }
+
+    /// Starts a root task that must not wait behind the work of others.
+    func spawnBeat(_ body: @escaping @Sendable () async -> Void) {
+        Task(executorPreference: beats) { await body() }
     }
 
     /// Suspends the calling task for that long.
@@ -99,7 +101,13 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<workers {
                 group.addTask(executorPreference: self) {
+                    var since = cs_monotonic_ns()
                     while !failure.happened {
+                        if cs_monotonic_ns() - since > 20_000_000 {
+                            // Long work lets others have the thread: reports of other runs, readers, close.
+                            await self.sleep(milliseconds: 0)
+                            since = cs_monotonic_ns()
+                        }
                         let index = next.next()
                         guard index < elements.count else { return }
                         do throws(StorageError) { try await body(elements[index]) } catch {
@@ -112,45 +120,9 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         if let error = failure.error { throw error }
     }
 
-    /// With the monitor locked.
-    private func startWorker() {
-        let isStarted = Self.startThread(named: "raystorage-io-\(workers)") { [self] in
-            work()
-            monitor.withLock {
-                live -= 1
-                monitor.broadcast()
-            }
-        }
-        guard isStarted else { return }
-        workers += 1
-        live += 1
-    }
-
     /// With the timer's monitor locked.
     private func startTimer() {
-        hasTimer = Self.startThread(named: "raystorage-timer") { [self] in keepTime() }
-    }
-
-    private func work() {
-        while true {
-            let job: UnownedJob? = monitor.withLock {
-                while firstJob == jobs.count {
-                    if stopping { return nil }
-                    idle += 1
-                    monitor.wait()
-                    idle -= 1
-                }
-                let job = jobs[firstJob]
-                firstJob += 1
-                if firstJob == jobs.count || firstJob > 1024 {
-                    jobs.removeFirst(firstJob)
-                    firstJob = 0
-                }
-                return job
-            }
-            guard let job else { return }
-            job.runSynchronously(on: asUnownedTaskExecutor())
-        }
+        hasTimer = NamedThread.start("raystorage-timer") { [self] in keepTime() }
     }
 
     private func keepTime() {
@@ -182,43 +154,10 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         guard processID == getpid() else { return }
         cs_slot_clear()
         timerMonitor.withLock {
-            monitor.withLock { stopping = true }
+            stopping = true
             timerMonitor.broadcast()
         }
-        monitor.withLock {
-            monitor.broadcast()
-            while live > 0, !deadline.isPast { _ = deadline.wait(on: monitor) }
-        }
-    }
-
-    private final class ThreadStart {
-        let name: String
-        let body: @Sendable () -> Void
-        init(name: String, body: @escaping @Sendable () -> Void) {
-            self.name = name
-            self.body = body
-        }
-    }
-
-    private static func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
-        let start = Unmanaged.passRetained(ThreadStart(name: name, body: body))
-        var thread = pthread_t()
-        let result = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { return nil }
-                let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
-                cs_block_signals()
-                cs_set_thread_name(start.name)
-                start.body()
-                return nil
-            }, start.toOpaque())
-        guard result == 0 else {
-            start.release()
-            return false
-        }
-        // Nobody joins: `stop` counts instead, because a join cannot be bounded.
-        pthread_detach(thread)
-        return true
+        pool.stop(deadline)
+        beats.pool.stop(deadline)
     }
 }

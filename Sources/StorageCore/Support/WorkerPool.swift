@@ -1,0 +1,111 @@
+internal import CStorage
+internal import Glibc
+
+/// Threads of one purpose and their queue of jobs; started when there is work and all are busy.
+final class WorkerPool: @unchecked Sendable {
+    // Proof for @unchecked: every variable is read and written with `monitor` locked.
+    private let monitor = Monitor()
+    private let name: String
+    private let width: Int
+    private var jobs: [(job: UnownedJob, executor: UnownedTaskExecutor)] = []
+    private var firstJob = 0
+    private var idle = 0
+    private var workers = 0
+    /// Workers that have been started and have not ended.
+    private var live = 0
+    private var stopping = false
+
+    /// At most `width` threads called `<name>-<n>`.
+    init(name: String, width: Int) {
+        self.name = name
+        self.width = width
+    }
+
+    func enqueue(_ job: UnownedJob, on executor: UnownedTaskExecutor) {
+        monitor.withLock {
+            jobs.append((job, executor))
+            if idle == 0, workers < width, !stopping { startWorker() }
+            monitor.signal()
+        }
+    }
+
+    /// With the monitor locked.
+    private func startWorker() {
+        let isStarted = NamedThread.start("\(name)-\(workers)") { [self] in
+            work()
+            monitor.withLock {
+                live -= 1
+                monitor.broadcast()
+            }
+        }
+        guard isStarted else { return }
+        workers += 1
+        live += 1
+    }
+
+    private func work() {
+        while let (job, executor) = next() { job.runSynchronously(on: executor) }
+    }
+
+    private func next() -> (job: UnownedJob, executor: UnownedTaskExecutor)? {
+        monitor.withLock {
+            while firstJob == jobs.count {
+                if stopping { return nil }
+                idle += 1
+                monitor.wait()
+                idle -= 1
+            }
+            let next = jobs[firstJob]
+            firstJob += 1
+            if firstJob == jobs.count || firstJob > 1024 {
+                jobs.removeFirst(firstJob)
+                firstJob = 0
+            }
+            return next
+        }
+    }
+
+    /// Ends the threads once the queue is empty, and waits for that until the deadline.
+    func stop(_ deadline: Deadline) {
+        monitor.withLock {
+            stopping = true
+            monitor.broadcast()
+            while live > 0, !deadline.isPast { _ = deadline.wait(on: monitor) }
+        }
+    }
+}
+
+/// Threads that are ours: named, and deaf to signals, which belong to the host.
+enum NamedThread {
+    private final class ThreadStart {
+        let name: String
+        let body: @Sendable () -> Void
+        init(name: String, body: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.body = body
+        }
+    }
+
+    /// False when the system has no more threads to give.
+    static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+        let start = Unmanaged.passRetained(ThreadStart(name: name, body: body))
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
+                cs_block_signals()
+                cs_set_thread_name(start.name)
+                start.body()
+                return nil
+            }, start.toOpaque())
+        guard result == 0 else {
+            start.release()
+            return false
+        }
+        // Nobody joins: `stop` counts instead, because a join cannot be bounded.
+        pthread_detach(thread)
+        return true
+    }
+}
