@@ -11,17 +11,31 @@ public struct CheckpointAccess: Sendable {
         directory = storage.directory
     }
 
-    private func checkExists() throws(StorageError) {
-        guard let status = try System.statusFollowing(directory) else {
-            let run = Path.parent(directory)
-            let isRun = try System.status(Path.join(run, RunLayout.record)) != nil
-            throw StorageError(
-                .notFound,
-                isRun
-                    ? "the checkpoint \(quoted(directory)) does not exist (any more): it was evicted or never committed"
-                    : "there is no checkpoint at \(quoted(directory))",
-                details: [("path", .string(directory))])
+    private func absent() -> StorageError {
+        let isInRun = (try? System.status(Path.join(Path.parent(directory), RunLayout.record))) != nil
+        return StorageError(
+            .notFound,
+            isInRun
+                ? "the checkpoint \(quoted(directory)) does not exist (any more): it was evicted or never committed"
+                : "there is no checkpoint at \(quoted(directory))",
+            details: [("path", .string(directory))])
+    }
+
+    /// Reads while eviction waits. A trainer elsewhere does not wait: what it evicts meanwhile is not found, rather than
+    /// damaged.
+    private func reading<Value>(
+        _ body: () async throws(StorageError) -> Value
+    ) async throws(StorageError) -> Value {
+        try await Pins.holding(directory) { () async throws(StorageError) -> Value in
+            do throws(StorageError) { return try await body() } catch {
+                if try System.statusFollowing(directory) == nil { throw absent() }
+                throw error
+            }
         }
+    }
+
+    private func checkExists() throws(StorageError) {
+        guard let status = try System.statusFollowing(directory) else { throw absent() }
         guard status.kind == .directory else {
             throw StorageError(
                 .invalidArgument, "\(quoted(directory)) is not a directory", details: [("path", .string(directory))])
@@ -59,7 +73,7 @@ public struct CheckpointAccess: Sendable {
         -> JSONValue
     {
         let manifest = try manifest()
-        return try await Pins.holding(directory) { () async throws(StorageError) -> JSONValue in
+        return try await reading { () async throws(StorageError) -> JSONValue in
             let result = try await Restore.run(
                 from: directory, manifest: manifest, to: destination, verify: verify, progress: progress)
             return .make([
@@ -108,8 +122,9 @@ public struct CheckpointAccess: Sendable {
             return document(problems: [(".raystorage/manifest.json", error.message)], manifest: nil, verified: true)
         }
         guard let manifest else { return document(problems: [], manifest: nil, verified: false) }
-        return try await Pins.holding(directory) { () async throws(StorageError) -> JSONValue in
+        return try await reading { () async throws(StorageError) -> JSONValue in
             let report = try await Verify.run(directory: directory, manifest: manifest, progress: progress)
+            if !report.isGood, try System.statusFollowing(directory) == nil { throw absent() }
             return document(
                 problems: report.problems.map { ($0.path, $0.message) }, manifest: manifest, verified: true)
         }
