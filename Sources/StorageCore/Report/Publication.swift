@@ -169,7 +169,8 @@ extension TrainingRun {
         do throws(StorageError) {
             try await opened.hold.check()
             opened.catalog.noteReport(index: monitor.withLock { nextIndex } - 1)
-            try await opened.catalog.writeSnapshot()
+            // Also what recovered reports displaced, where no report followed them.
+            try await opened.catalog.publish(nil)
             try await opened.catalog.evictAnnounced()
             try await opened.catalog.purgeTrash()
             let document = JSONValue.make([
