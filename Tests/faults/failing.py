@@ -83,8 +83,8 @@ def fail_once(directory: Path, fault: Fault) -> Outcome:
         outcome.fired = shop.fired()
         journal = shop.journal()
         outcome.problems += told_properly(status, shop.errors(), journal, fault)
-        outcome.failed = [report.failed for report in journal.reports.values() if report.failed]
-        found = judge(shop.run, journal, keep=0 if fault.for_good else keep, after_open=False)
+        outcome.failed = journal.failures
+        found = judge(shop.run, journal, keep=keep, after_open=False)
         outcome.problems += [f"after the fault: {text}" for text in found.problems]
         if shop.launch("", "open", "--pause-ms", "1300" if keep else "0").wait(120) != 0:
             outcome.problems.append(f"does not open: {shop.errors()}")
@@ -107,16 +107,15 @@ def told_properly(status: int, errors: str, journal: Journal, fault: Fault) -> l
         names = {line.split(": ")[2] for line in errors.splitlines() if line.startswith("trainer: ")}
         problems += [f"untyped error: {errors}" for name in names if name not in TYPED]
     checkpoints = [report for report in journal.reports.values() if report.has_checkpoint]
-    failed = [report for report in journal.reports.values() if report.failed]
-    for report in failed:
-        name = (report.failed or "").split(" ")[0]
+    for text in journal.failures:
+        name = text.split(" ")[0]
         if name not in TYPED:
-            problems.append(f"untyped failure: {report.failed}")
+            problems.append(f"untyped failure: {text}")
         if fault.error in NO_SPACE_ERRORS and name not in ("NO_SPACE", "STAGING_FULL"):
-            problems.append(f"{fault.error} is called {report.failed}")
+            problems.append(f"{fault.error} is called {text}")
     if not fault.for_good and status == 0:
-        if len(failed) > 1:
-            problems.append(f"one failing call made {len(failed)} reports fail: {[report.failed for report in failed]}")
+        if len(journal.failures) > 1:
+            problems.append(f"one failing call made several reports fail: {journal.failures}")
         after = [report for report in checkpoints if not report.failed]
         problems += [f"report {report.sequence} neither durable nor failed" for report in after if not report.durable]
     return problems

@@ -27,12 +27,12 @@ OWN_FILES = {"run.json", "epochs", "names", "metrics", "index.json", "attempts",
 
 @dataclass
 class Report:
-    """What one report() call of the trainer came to, as far as the trainer was told."""
+    """What one report() call of the trainer came to, as far as the trainer was told. Its index is the library's."""
 
     epoch: int
-    index: int
     step: int
     kind: str
+    index: int = -1
     returned: bool = False
     sealed: bool = False
     durable: bool = False
@@ -57,6 +57,8 @@ class Journal:
     """Everything that the trainers of a run were promised, launch after launch."""
 
     reports: dict[tuple[int, int], Report] = field(default_factory=dict)
+    # Reports whose call did not return, or returned an error: they may be there or not.
+    open_ended: list[Report] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     resumed_from: list[int] = field(default_factory=list)
     closed: bool = False
@@ -71,11 +73,15 @@ class Journal:
                     self.epochs.append(int(epoch))
                     self.resumed_from.append(int(step))
                     self.closed = False
-                case ["begin", index, step, kind]:
-                    report = Report(self.epochs[-1], int(index), int(step), kind)
-                    self.reports[report.sequence] = report
+                case ["begin", step, kind]:
+                    self.open_ended.append(Report(self.epochs[-1], int(step), kind))
                 case ["captured", index, _]:
-                    self._of(index).returned = True
+                    report = self.open_ended.pop()
+                    report.index = int(index)
+                    report.returned = True
+                    self.reports[report.sequence] = report
+                case ["refused", _, *rest]:
+                    self.open_ended[-1].failed = " ".join(rest)
                 case ["sealed", index, _]:
                     self._of(index).sealed = True
                 case ["durable", index, _, *name]:
@@ -91,6 +97,15 @@ class Journal:
                 case _:
                     pass
         return self
+
+    @property
+    def failures(self) -> list[str]:
+        """What the trainer was told of failing reports."""
+        return [report.failed for report in (*self.reports.values(), *self.open_ended) if report.failed]
+
+    def may_be(self, epoch: int, step: int) -> bool:
+        """Whether something of that step may be there although its report() never returned."""
+        return any((report.epoch, report.step) == (epoch, step) for report in self.open_ended)
 
     def _of(self, index: str) -> Report:
         return self.reports[self.epochs[-1], int(index)]
@@ -159,7 +174,7 @@ def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool) -> Ve
     """Compares a run with its promises. `after_open`: a fresh process has opened it since, so captured ones count."""
     verdict = Verdict()
     if not (run / ".raystorage" / "run.json").exists():
-        if journal.reports:
+        if journal.epochs:
             verdict.problems.append("the run's record is gone")
         return verdict
     verdict.problems += journal.damaged
@@ -170,6 +185,9 @@ def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool) -> Ve
     committed: dict[tuple[int, int], dict[str, Any]] = {}
     for entry in result["checkpoints"]:
         name = entry["physical_name"]
+        if entry["epoch"] is None:
+            verdict.problems.append(f"listed, and nobody's: {name}")
+            continue
         committed[entry["epoch"], entry["index"]] = entry
         if name not in steps and not wrong:
             verdict.problems.append(f"listed but not there: {name}")
@@ -177,6 +195,11 @@ def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool) -> Ve
             verdict.problems.append(
                 f"{name} holds step {steps.get(name)}, its metrics say {entry['metrics'].get('step')}"
             )
+    verdict.problems += [
+        f"{entry['physical_name']} was never reported"
+        for sequence, entry in committed.items()
+        if sequence not in journal.reports and not journal.may_be(sequence[0], entry["metrics"].get("step"))
+    ]
     listed = {entry["physical_name"] for entry in committed.values()}
     verdict.problems += [f"there but not listed: {name}" for name in steps if name not in listed]
     verdict.committed = len(committed)
@@ -224,7 +247,9 @@ def _judge_metrics(run: Path, journal: Journal, verdict: Verdict) -> list[str]:
         elif row["step"] != report.step or not math.isnan(row["nan"]):
             problems.append(f"the metrics of report {sequence} are not those reported: {row}")
     problems += [
-        f"metrics of a report {sequence} that was never made" for sequence in seen if sequence not in journal.reports
+        f"metrics of a report {sequence} that was never made"
+        for sequence, row in seen.items()
+        if sequence not in journal.reports and not journal.may_be(sequence[0], row["step"])
     ]
     return problems
 

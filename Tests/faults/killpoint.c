@@ -7,6 +7,7 @@
  *                           something; reading ones (open for reading, read, stat, list) match only by name
  *     path=PATTERN          fnmatch pattern, `*` matches `/` too; without `*` or `?`: a part of the path. Of a rename or
  *                           link both paths are looked at, and the pattern may span them: "FROM -> TO"
+ *     exact=PATTERN         the same, but `*` and `?` do not match `/`
  *     hit=N                 the N-th call that matches, from 1 (default); `N+`: that one and all later ones
  *     do=ACTION             kill, kill-after        SIGKILL to the own process, before or after the call
  *                           stop, stop-after        SIGSTOP; when continued, the process goes on as if nothing was
@@ -70,6 +71,7 @@ struct rule {
   uint32_t calls; /* bit per enum call */
   char path[PATH_MAX];
   bool is_pattern;
+  int match_flags; /* of fnmatch */
   long hit;
   bool for_good;
   enum action action;
@@ -141,11 +143,13 @@ static void parse_rule(char *text) {
     char *value = strchr(field, '=');
     if (!value) die("a field needs `=`", field);
     *value++ = 0;
+    bool exact = strcmp(field, "exact") == 0;
     if (strcmp(field, "call") == 0) {
       rule->calls = parse_calls(value);
-    } else if (strcmp(field, "path") == 0) {
+    } else if (exact || strcmp(field, "path") == 0) {
       snprintf(rule->path, sizeof rule->path, "%s", value);
-      rule->is_pattern = strpbrk(value, "*?") != NULL;
+      rule->is_pattern = exact || strpbrk(value, "*?") != NULL;
+      rule->match_flags = exact ? FNM_PATHNAME : 0;
     } else if (strcmp(field, "hit") == 0) {
       rule->hit = atol(value);
       rule->for_good = strchr(value, '+') != NULL;
@@ -205,7 +209,7 @@ static struct verdict judge(enum call call, const char *path) {
   for (int i = 0; i < rule_count; i++) {
     struct rule *rule = &rules[i];
     if (!(rule->calls & (1u << call))) continue;
-    if (*rule->path && (rule->is_pattern ? fnmatch(rule->path, path, 0) != 0 : strstr(path, rule->path) == NULL)) continue;
+    if (*rule->path && (rule->is_pattern ? fnmatch(rule->path, path, rule->match_flags) != 0 : strstr(path, rule->path) == NULL)) continue;
     long count = atomic_fetch_add(&rule->count, 1) + 1;
     if (count != rule->hit && !(rule->for_good && count > rule->hit)) continue;
     note("! ", i, call, path);

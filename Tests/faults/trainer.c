@@ -13,8 +13,9 @@
  * after the call that promised it has returned:
  *
  *   open EPOCH FROM             the run is open; FROM is the step resumed from, -1 for none
- *   begin INDEX STEP KIND       the report is about to be made; KIND: async, sync, moved, metrics
- *   captured INDEX STEP         report() has returned
+ *   begin STEP KIND             the report is about to be made; KIND: async, sync, moved, metrics
+ *   captured INDEX STEP         report() has returned; INDEX is the library's number of it
+ *   refused STEP STATUS MESSAGE report() has failed; whether its metrics were kept is open
  *   sealed INDEX STEP           the state said SEALED or later
  *   durable INDEX STEP NAME     a SYNC report() or wait() has returned
  *   failed INDEX STEP STATUS MESSAGE
@@ -152,8 +153,20 @@ static const char *kind_of(const struct options *options, long step) {
   return strcmp(options->mode, "mixed") == 0 ? mixed[step % 4] : options->mode;
 }
 
+/* report(), made again when it only told of an earlier report's failure. */
+static raystorage_status report_again(raystorage_run *run, const char *metrics, const char *directory,
+                                      const raystorage_report_options *options, raystorage_report **out,
+                                      raystorage_error **error) {
+  while (true) {
+    raystorage_status status = raystorage_run_report(run, metrics, directory, options, out, error);
+    if (status == RAYSTORAGE_OK || !strstr(raystorage_error_details_json(*error), "\"earlier\":true")) return status;
+    raystorage_error_free(*error);
+    *error = NULL;
+  }
+}
+
 /* Makes one report. Returns false when the library refused it. */
-static bool report_step(const struct options *options, raystorage_run *run, long index, long step, struct pending *out) {
+static bool report_step(const struct options *options, raystorage_run *run, long step, struct pending *out) {
   const char *kind = kind_of(options, step);
   char metrics[512], directory[PATH_MAX], name[64];
   raystorage_report_options report_options = RAYSTORAGE_REPORT_OPTIONS_INIT;
@@ -170,16 +183,21 @@ static bool report_step(const struct options *options, raystorage_run *run, long
   report_options.delete_local_after_upload = strcmp(kind, "moved") == 0;
   snprintf(name, sizeof name, "step=%06ld", step);
   if (options->names && with_checkpoint) report_options.checkpoint_dir_name = name;
-  journal("begin %ld %ld %s", index, step, kind);
-  *out = (struct pending){NULL, index, step, false};
+  journal("begin %ld %s", step, kind);
+  *out = (struct pending){NULL, -1, step, false};
   raystorage_status status =
-      raystorage_run_report(run, metrics, with_checkpoint ? directory : NULL, &report_options, &out->report, &error);
+      report_again(run, metrics, with_checkpoint ? directory : NULL, &report_options, &out->report, &error);
   if (status != RAYSTORAGE_OK) {
-    settle(out, status, error);
+    journal("refused %ld %s %s", step, raystorage_status_name(status), raystorage_error_message(error));
+    raystorage_error_free(error);
     content_remove(directory);
     return false;
   }
-  journal("captured %ld %ld", index, step);
+  char *info = NULL;
+  raystorage_report_info(out->report, &info, NULL);
+  out->index = json_number(info, "index");
+  raystorage_string_free(info);
+  journal("captured %ld %ld", out->index, step);
   if (strcmp(kind, "sync") == 0) settle(out, RAYSTORAGE_OK, NULL);
   if (strcmp(kind, "async") == 0) content_scribble(directory);
   content_remove(directory);
@@ -243,15 +261,14 @@ static int train(const struct options *options) {
   raystorage_string_free(info);
   mkdir(options->work, 0777);
   long lag = options->lag < MAX_PENDING ? options->lag : MAX_PENDING - 1, failures = 0;
-  long index = 0;
-  for (long step = from + 1; step < options->steps; step++, index++) {
-    struct pending *slot = &pending[index % (lag + 1)];
+  for (long step = from + 1; step < options->steps; step++) {
+    struct pending *slot = &pending[step % (lag + 1)];
     if (slot->report) {
       raystorage_error *failure = NULL;
       raystorage_status status = raystorage_report_wait(slot->report, 120000, &failure);
       settle(slot, status, failure);
     }
-    failures += !report_step(options, run, index, step, slot);
+    failures += !report_step(options, run, step, slot);
     if (options->max_failures >= 0 && failures > options->max_failures) return 3;
     for (int i = 0; i <= lag; i++)
       if (pending[i].report) look(&pending[i]);

@@ -70,9 +70,8 @@ def report(title: str, outcomes: Sequence[Outcome], started: float) -> str:
 
 
 def plan(tmp_path: Path, scenario: Scenario) -> tuple[list[Kill], float]:
-    started = time.monotonic()
-    points = enumerate_points(tmp_path / "points", scenario)
-    return list(named_kills(scenario, points, SEED)), time.monotonic() - started
+    points, duration = enumerate_points(tmp_path / "points", scenario)
+    return list(named_kills(scenario, points, SEED)), duration
 
 
 def assert_unbroken(outcomes: Sequence[Outcome]) -> None:

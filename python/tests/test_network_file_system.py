@@ -38,7 +38,7 @@ def train_and_judge(shop: Workshop, *, keep: int = 0, expect_failures: bool = Fa
     status = shop.launch("", "train", *shop.scenario.arguments).wait(120)
     assert status == 0, shop.errors()
     journal = shop.journal()
-    failed = [report.failed for report in journal.reports.values() if report.failed]
+    failed = journal.failures
     assert bool(failed) == expect_failures, failed
     found = judge(shop.run, journal, keep=keep, after_open=not expect_failures)
     assert not found.problems, found.problems
@@ -84,7 +84,7 @@ def test_an_error_of_the_server_fails_at_most_one_report(tmp_path: Path, faults:
         shop = shop_on(tmp_path / "mount", tmp_path)
         assert shop.launch("", "train", *MIXED.arguments).wait(120) == 0, shop.errors()
         journal = shop.journal()
-        failed = [report.failed or "" for report in journal.reports.values() if report.failed]
+        failed = journal.failures
         assert len(failed) <= 1
         assert all(text.startswith(status + " ") for text in failed), failed
         found = judge(shop.run, journal, after_open=False)
@@ -92,7 +92,7 @@ def test_an_error_of_the_server_fails_at_most_one_report(tmp_path: Path, faults:
 
 
 def test_a_lost_reply_of_the_commit_is_a_commit(tmp_path: Path) -> None:
-    faults = "call=rename path=*/attempts/*->* hit=2 do=error-after:EIO"
+    faults = "call=rename path=*/attempts/*->*/checkpoint_* hit=2 do=error-after:EIO"
     with mounted(tmp_path / "server", tmp_path / "mount", faults):
         train_and_judge(shop_on(tmp_path / "mount", tmp_path))
 
@@ -106,7 +106,7 @@ def test_a_dead_server_ends_every_wait_with_a_typed_error(tmp_path: Path) -> Non
         server.kill()
         status = process.wait(120)
         assert status == 3, shop.errors()
-        failed = [report.failed or "" for report in shop.journal().reports.values() if report.failed]
+        failed = shop.journal().failures
         assert failed
         assert all(text.split(" ")[0] in ("IO", "NOT_FOUND", "NETWORK") for text in failed), failed
 
