@@ -23,7 +23,7 @@ lib:
 
 demo: lib
 	@scripts/install-dependencies.sh demo
-	@scripts/demo.sh $(STORAGE)
+	@scripts/demo.sh "$(STORAGE)"
 
 test: test-swift test-python
 

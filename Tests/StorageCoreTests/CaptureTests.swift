@@ -302,9 +302,15 @@ import Testing
         let hooks = TransferHooks(beforeBlock: { _, _ in truncate(path, 2) })
         let error = await failure { () throws(StorageError) in _ = try await seal(captured, hooks: hooks) }
         #expect(error?.code == .precondition && error?.message.contains("sealed") == true)
-        try fixture.file("run/.raystorage/attempts/1-0-ab/more")
-        let second = await failure { () throws(StorageError) in _ = try await seal(captured) }
-        #expect(second?.code == .precondition)
+    }
+
+    @Test(arguments: [true, false]) func `finds entries that come or go after a hand-over`(comes: Bool) async throws {
+        try fixture.file("source/a")
+        try fixture.file("source/z")
+        let captured = try await capture(handOver: true)
+        if comes { try fixture.file("run/.raystorage/attempts/1-0-ab/more") } else { try System.unlink(attempt + "/z") }
+        let error = await failure { () throws(StorageError) in _ = try await seal(captured) }
+        #expect(error?.code == .precondition && error?.message.contains("came or went") == true)
     }
 
     @Test func `takes a failed fsync for final`() async throws {

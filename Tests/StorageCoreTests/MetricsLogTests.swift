@@ -137,19 +137,28 @@ final class FaultyCalls: Sendable {
         #expect(try scratch.rows == [0])
     }
 
-    @Test func `refuses a line beyond the limit, an index that does not grow and a closed log`() throws {
+    @Test func `refuses a line beyond the limit and a closed log`() throws {
         let log = log(lineBytes: 100)
         let long = #expect(throws: StorageError.self) {
             try report(log, 0, "{\"a\":\"\(String(repeating: "x", count: 100))\"}")
         }
         #expect(long?.code == .invalidArgument)
         try report(log, 5)
-        #expect(throws: StorageError.self) { try report(log, 5) }
         try log.close()
         try log.close()
         let closed = #expect(throws: StorageError.self) { try report(log, 6) }
         #expect(closed?.code == .closed)
         #expect(try scratch.rows == [5])
+    }
+
+    @Test func `takes reports in any order; of two lines of one report the first counts`() throws {
+        let log = log()
+        for (index, metrics) in [(2, "{}"), (3, "{}"), (0, #"{"a":1}"#), (3, #"{"a":2}"#), (1, "{}")] {
+            try report(log, index, metrics)
+        }
+        let rows = try MetricsHistory.read(runDirectory: scratch.path)
+        #expect(rows.map(\.sequence.index) == [0, 1, 2, 3])
+        #expect(rows.map(\.metrics.compact) == [#"{"a":1}"#, "{}", "{}", "{}"])
     }
 
     @Test func `many threads leave whole lines`() throws {

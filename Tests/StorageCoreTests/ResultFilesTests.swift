@@ -133,6 +133,59 @@ import Testing
         #expect(try results.last?["training_iteration"] == 3)
     }
 
+    @Test(arguments: [false, true]) func `no row is lost when reports arrive out of order`(reopened: Bool) throws {
+        let log = log(1)
+        let live = files()
+        for (count, index) in [3, 0, 4, 2, 1].enumerated() {
+            try log.append(index: index, time: Double(101 + count), checkpointName: nil, metricsJSON: "{}")
+            // A new one finds rows in the files that it has not written.
+            try (reopened ? files() : live).update()
+        }
+        try log.close()
+        #expect(try places == ["1.3", "1.0", "1.4", "1.2", "1.1"])
+        #expect(try tablePlaces == ["1.3", "1.0", "1.4", "1.2", "1.1"])
+        #expect(try results.map { $0["training_iteration"]?.intValue } == [1, 2, 3, 4, 5])
+        #expect(try results.map { $0["time_total_s"]?.doubleValue } == [1, 2, 3, 4, 5])
+    }
+
+    /// A trainer that was superseded keeps its own segment for ever.
+    @Test func `a late row of an earlier epoch comes behind those of the later one`() throws {
+        let first = log(1)
+        try first.append(index: 0, time: 101, checkpointName: nil, metricsJSON: "{}")
+        try report(2, [(1, "{}")])
+        let live = files()
+        try live.update()
+        try first.append(index: 1, time: 103, checkpointName: nil, metricsJSON: "{}")
+        try live.update()
+        try first.append(index: 2, time: 104, checkpointName: nil, metricsJSON: "{}")
+        try files().update()
+        #expect(try places == ["1.0", "2.1", "1.1", "1.2"])
+        #expect(try tablePlaces == ["1.0", "2.1", "1.1", "1.2"])
+        #expect(try results.map { $0["time_since_restore"]?.doubleValue } == [1, 1, 3, 4])
+        #expect(try results.map { $0["iterations_since_restore"]?.intValue } == [1, 1, 2, 3])
+    }
+
+    @Test func `rows of a file that another program wrote anew are known`() throws {
+        try report(1, [(0, "{}"), (1, "{}")])
+        try scratch.append(#"{"raystorage_index": 1, "raystorage_epoch": 1, "x": 1}"# + "\n", to: "result.json")
+        try files().update()
+        #expect(try places == ["1.1", "1.0"])
+    }
+
+    @Test(arguments: [
+        (#"{"a":1,"raystorage_epoch":12,"raystorage_index":345}"#, ReportSequence(epoch: 12, index: 345)),
+        (#"{"raystorage_index":3,"raystorage_epoch":1}"#, ReportSequence(epoch: 1, index: 3)),
+        (#"{"a":{"raystorage_epoch":1,"raystorage_index":3}}"#, nil),
+        (#"{"a":",\"raystorage_epoch\":1,\"raystorage_index\":3}"}"#, nil),
+        (#"{"raystorage_epoch":1,"raystorage_index":-3}"#, ReportSequence(epoch: 1, index: -3)),
+        (#"[1,"raystorage_epoch":1,"raystorage_index":3}"#, nil), ("", nil), ("{", nil), ("}", nil),
+        (#"{"raystorage_epoch":99999999999999999999,"raystorage_index":3}"#, nil),
+    ])
+    func `a line tells its place`(text: String, place: ReportSequence?) {
+        let found = Array(text.utf8).withUnsafeBufferPointer { ResultRowMaker.sequence(ofLine: $0) }
+        #expect(found == place)
+    }
+
     /// Every length that a crash can leave of either file.
     @Test func `any torn end is cut off and derived again`() throws {
         try report(1, [(0, #"{"a":"x,\"y\"\n"}"#), (1, "{}"), (2, "{}")])

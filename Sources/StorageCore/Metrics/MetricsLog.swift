@@ -22,7 +22,6 @@ public final class MetricsLog: Sendable {
         /// Directories with entries that are not durable yet.
         var changedDirectories: [String] = []
         var nextNumber: Int?
-        var lastIndex = -1
         var line: [UInt8] = []
         var isClosed = false
 
@@ -56,11 +55,12 @@ public final class MetricsLog: Sendable {
         self.calls = calls
     }
 
-    /// Adds the line of one report, by one `write(2)`. From any thread, but indices must grow: hand them out under the
-    /// lock that is held around this call. `checkpointName` is the physical name, nil for metrics only; `time` is in
+    /// Adds the line of one report, by one `write(2)`. From any thread, in any order: a report with a checkpoint is added
+    /// after its capture, when later ones may be there already. Readers sort, and of two lines of one index they take
+    /// the first. `checkpointName` is the physical name, nil for metrics only; `time` is in
     /// seconds since 1970; `metricsJSON` must be one JSON object (NaN and the infinities as bare literals).
     ///
-    /// Fails with INVALID_ARGUMENT when it is not, INTERNAL when the index does not grow, CLOSED, or the error of the
+    /// Fails with INVALID_ARGUMENT when it is not, CLOSED, or the error of the
     /// system call (NO_SPACE, IO …); then no part of the line is read later, and the next call may succeed.
     public func append(
         index: Int, time: Double, checkpointName: String?, metricsJSON: UnsafeBufferPointer<UInt8>
@@ -68,9 +68,6 @@ public final class MetricsLog: Sendable {
         try Self.validate(metricsJSON)
         try state.withLock { state throws(StorageError) in
             if state.isClosed { throw StorageError(.closed, "the metrics log is closed") }
-            guard index > state.lastIndex else {
-                throw StorageError(.internal, "metrics of report \(index) came after those of \(state.lastIndex)")
-            }
             Self.write(
                 index: index, time: time, checkpointName: checkpointName, metricsJSON: metricsJSON, to: &state.line)
             if state.line.count > limits.lineBytes {
@@ -81,7 +78,6 @@ public final class MetricsLog: Sendable {
             try makeRoom(&state)
             let room = limits.tailBytes - state.tailBytes
             try state.current?.append(state.line, room: room, calls)
-            state.lastIndex = index
         }
     }
 

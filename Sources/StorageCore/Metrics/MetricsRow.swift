@@ -63,7 +63,8 @@ enum MetricsHistory {
 }
 
 extension MetricsHistory {
-    /// The rows of rank 0 as `result.json` has them, made anew from the log: complete also where that file is not.
+    /// The rows of rank 0 in the form of `result.json`, made anew from the log in the order of reports: complete also where
+    /// that file is not.
     static func resultRows(
         runDirectory: String, runID: String, origin: ((Int) -> EpochOrigin)? = nil,
         localTime: @escaping @Sendable (Double) -> LocalTime = LocalTime.system

@@ -5,6 +5,8 @@
 struct ProgressTable: Sendable {
     let columns: [String]
     private let places: [[UInt8]: Int]
+    private let epochField: Int?
+    private let indexField: Int?
 
     /// The columns of a file that exists; nil when its first line is no header.
     init?(header: some Sequence<UInt8>) {
@@ -20,6 +22,8 @@ struct ProgressTable: Sendable {
     private init(columns: [String]) {
         self.columns = columns
         places = Dictionary(columns.enumerated().map { (Array($1.utf8), $0) }) { first, _ in first }
+        epochField = places[Array(ResultRowMaker.epochKey.utf8)]
+        indexField = places[Array(ResultRowMaker.indexKey.utf8)]
     }
 
     var header: [UInt8] {
@@ -56,14 +60,46 @@ struct ProgressTable: Sendable {
         output += [0x0D, 0x0A]
     }
 
-    /// The place of the row on a line of this table; nil when it has none, as in a file of Ray's.
+    /// The place of the row on a line of this table; nil when it has none, as in a file of Ray's. Only the two fields are
+    /// read: the tables of long runs are large.
     func sequence(ofLine line: some Sequence<UInt8>) -> ReportSequence? {
-        guard let fields = Self.fields(line), fields.count == columns.count,
-            let epoch = places[Array(ResultRowMaker.epochKey.utf8)],
-            let index = places[Array(ResultRowMaker.indexKey.utf8)],
-            let epochNumber = Int(fields[epoch]), let indexNumber = Int(fields[index])
-        else { return nil }
-        return ReportSequence(epoch: epochNumber, index: indexNumber)
+        guard let epochField, let indexField else { return nil }
+        var (epoch, index) = (Field(), Field())
+        var field = 0
+        var isQuoted = false
+        for byte in line where byte != 0x0D {
+            switch byte {
+            case 0: return nil
+            // Two quotes within quotes open and close in between, which changes nothing for the commas.
+            case UInt8(ascii: "\""): isQuoted.toggle()
+            case UInt8(ascii: ",") where !isQuoted: field += 1
+            default:
+                if field == epochField { epoch.add(byte) }
+                if field == indexField { index.add(byte) }
+            }
+        }
+        guard !isQuoted, field == columns.count - 1, let epoch = epoch.number, let index = index.number else {
+            return nil
+        }
+        return ReportSequence(epoch: epoch, index: index)
+    }
+
+    /// A number without sign as it is read digit by digit.
+    private struct Field {
+        private var value = 0
+        private var digits = 0
+
+        /// Nil for no number; the limit keeps it from overflowing.
+        var number: Int? { digits > 0 && digits < 19 ? value : nil }
+
+        mutating func add(_ byte: UInt8) {
+            guard Decimal.isDigit(byte), digits < 18 else {
+                digits = 19
+                return
+            }
+            value = value * 10 + Int(byte) - 0x30
+            digits += 1
+        }
     }
 
     /// Whether the line may be one of this table.
@@ -74,9 +110,7 @@ struct ProgressTable: Sendable {
     }
 
     /// Whether the lines of this table can tell their place.
-    var hasPlaces: Bool {
-        places[Array(ResultRowMaker.epochKey.utf8)] != nil && places[Array(ResultRowMaker.indexKey.utf8)] != nil
-    }
+    var hasPlaces: Bool { epochField != nil && indexField != nil }
 
     /// Ray leaves the whole configuration out.
     private static func shown(_ row: JSONValue) -> [JSONMember] {

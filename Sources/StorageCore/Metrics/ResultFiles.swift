@@ -1,7 +1,8 @@
 internal import Synchronization
 
-/// `result.json` and `progress.csv` of a run, Ray V1's files with one row for each report. They are derived from rank
-/// 0's metrics log, which is the truth, by the holder of the run only; a lost or torn end is derived again.
+/// `result.json` and `progress.csv` of a run, Ray V1's files with one row for each report, in the order of the log. They
+/// are derived from rank 0's metrics log, which is the truth, by the holder of the run only; a lost or torn end is
+/// derived again.
 final class ResultFiles: Sendable {
     static let resultsName = "result.json"
     static let progressName = "progress.csv"
@@ -10,9 +11,9 @@ final class ResultFiles: Sendable {
         var results: LineFile
         var progress: LineFile
         var table: ProgressTable?
-        /// Rows up to here are in the file.
-        var resultsDone: ReportSequence?
-        var progressDone: ReportSequence?
+        /// Rows that the files had when they were opened.
+        var inResults = ReportSet()
+        var inProgress = ReportSet()
         var maker: ResultRowMaker
         /// Where reading goes on in each segment.
         var offsets: [MetricsSegmentName: Int] = [:]
@@ -67,22 +68,32 @@ final class ResultFiles: Sendable {
             results: try LineFile(Path.join(runDirectory, Self.resultsName), calls),
             progress: try LineFile(Path.join(runDirectory, Self.progressName), calls),
             maker: ResultRowMaker(runID: runID, localTime: localTime))
-        var lastRow: JSONValue?
-        _ = try state.results.cutToLastLine { line in
-            lastRow = try? JSONParser.parse(line)
-            return lastRow?.objectValue != nil
-        }
-        // Nil behind rows that Ray wrote: ours are all still to come.
-        state.resultsDone = lastRow.flatMap(ResultRowMaker.sequence)
+        _ = try state.results.cutToLastLine { line in (try? JSONParser.parse(line))?.objectValue != nil }
         state.table = try state.progress.firstLine().flatMap { ProgressTable(header: $0) }
         let table = state.table
-        let lastLine = try state.progress.cutToLastLine { table?.accepts($0) ?? false }
+        _ = try state.progress.cutToLastLine { table?.accepts($0) ?? false }
         if state.progress.length == 0 { state.table = nil }
+        // The whole files, not just their last rows: rows come in the order in which reports were captured, so that one
+        // that is missing at the end may have a lower number than those that are there.
+        state.inResults = try Self.places(state.results) { ResultRowMaker.sequence(ofLine: $0) }
         // A table of Ray's cannot tell which of our rows it has: it follows result.json.
-        state.progressDone =
+        state.inProgress =
             table?.hasPlaces == false
-            ? state.resultsDone : lastLine.flatMap { table?.sequence(ofLine: $0) }
+            ? state.inResults : try Self.places(state.progress) { table?.sequence(ofLine: $0) }
         return state
+    }
+
+    private static func places(
+        _ file: LineFile, _ sequence: (UnsafeBufferPointer<UInt8>) -> ReportSequence?
+    ) throws(StorageError) -> ReportSet {
+        var places = ReportSet()
+        guard file.length > 0 else { return places }
+        var reader = try LineReader(file.path)
+        try reader.forEach { line throws(StorageError) -> Bool in
+            if let place = sequence(line) { places.insert(place) }
+            return true
+        }
+        return places
     }
 
     private func read(_ segment: MetricsSegmentName, _ state: inout State) throws(StorageError) {
@@ -102,8 +113,8 @@ final class ResultFiles: Sendable {
 
     private func add(_ row: MetricsRow, _ origin: EpochOrigin, _ state: inout State) throws(StorageError) {
         guard state.maker.count(row.sequence, time: row.time, origin: origin) else { return }
-        let isForResults = state.resultsDone.map { row.sequence > $0 } ?? true
-        let isForProgress = state.progressDone.map { row.sequence > $0 } ?? true
+        let isForResults = !state.inResults.contains(row.sequence)
+        let isForProgress = !state.inProgress.contains(row.sequence)
         guard isForResults || isForProgress else { return }
         let object = state.maker.row(row, origin: origin)
         if isForResults {

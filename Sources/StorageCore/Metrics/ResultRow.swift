@@ -20,7 +20,7 @@ struct EpochOrigin: Sendable, Equatable {
 }
 
 /// Makes the rows of `result.json` and `raystorage metrics` from those of the log, in Ray's V1 format. A pure value:
-/// rows go in in the order of reports, and every row counts, also when nobody wants its text.
+/// rows go in in the order of the log, and every row counts, also when nobody wants its text.
 ///
 /// Where the user reports a key that Ray fills in ("timestamp", "date", "pid" …) the user's value stays, since no metric
 /// may be lost. Four keys are ours whatever the user says, because readers find checkpoints and their place by them:
@@ -30,17 +30,22 @@ struct ResultRowMaker: Sendable {
     static let indexKey = "raystorage_index"
     private static let ownKeys = ["checkpoint_dir_name", "should_checkpoint", epochKey, indexKey]
 
-    /// The last row that was counted.
-    private(set) var last: ReportSequence?
     private let trialID: String
     private let localTime: @Sendable (Double) -> LocalTime
+    private var counted = ReportSet()
     private var iterations = 0
-    private var iterationsOfEpoch = 0
     private var thisSeconds = 0.0
     private var totalSeconds = 0.0
-    private var epochSeconds = 0.0
-    private var lastTime: Double?
+    private var epochs: [Int: EpochCount] = [:]
+    /// The epoch of the row that was counted last.
+    private var current = EpochCount()
     private var date: (second: Double, text: String)?
+
+    private struct EpochCount {
+        var iterations = 0
+        var seconds = 0.0
+        var lastTime: Double?
+    }
 
     /// `runID` is the run's 32 hexadecimal digits.
     init(runID: String, localTime: @escaping @Sendable (Double) -> LocalTime = LocalTime.system) {
@@ -48,23 +53,20 @@ struct ResultRowMaker: Sendable {
         self.localTime = localTime
     }
 
-    /// Counts one row; false when it is not behind the last one (a repetition after a failed fsync) and does not count.
+    /// Counts one row; false when it was counted before (a repetition after a failed fsync) and does not count again.
     mutating func count(_ sequence: ReportSequence, time: Double, origin: EpochOrigin) -> Bool {
-        if let last, sequence <= last { return false }
-        if last?.epoch != sequence.epoch {
-            iterationsOfEpoch = 0
-            epochSeconds = 0
-            lastTime = origin.startedAt
-        }
-        last = sequence
-        iterations += 1
-        iterationsOfEpoch += 1
+        guard counted.insert(sequence) else { return false }
+        var epoch = epochs[sequence.epoch] ?? EpochCount(lastTime: origin.startedAt)
         // Clocks are set back at times; durations are not negative.
-        let seconds = time - (lastTime ?? time)
+        let seconds = time - (epoch.lastTime ?? time)
         thisSeconds = seconds.isFinite ? max(0, seconds) : 0
-        lastTime = time
+        iterations += 1
         totalSeconds += thisSeconds
-        epochSeconds += thisSeconds
+        epoch.iterations += 1
+        epoch.seconds += thisSeconds
+        epoch.lastTime = time
+        epochs[sequence.epoch] = epoch
+        current = epoch
         return true
     }
 
@@ -89,8 +91,8 @@ struct ResultRowMaker: Sendable {
         fill("hostname", .optional(origin.hostname))
         fill("node_ip", .null)
         fill("config", .object([]))
-        fill("time_since_restore", .number(epochSeconds))
-        fill("iterations_since_restore", JSONValue(iterationsOfEpoch))
+        fill("time_since_restore", .number(current.seconds))
+        fill("iterations_since_restore", JSONValue(current.iterations))
         fill(Self.epochKey, JSONValue(row.sequence.epoch))
         fill(Self.indexKey, JSONValue(row.sequence.index))
         return .object(members)
@@ -100,6 +102,29 @@ struct ResultRowMaker: Sendable {
     static func sequence(of row: JSONValue) -> ReportSequence? {
         guard let epoch = row[epochKey]?.intValue, let index = row[indexKey]?.intValue else { return nil }
         return ReportSequence(epoch: epoch, index: index)
+    }
+
+    /// The same from the line of a row, of which ours end with their place; a line that is no object has none.
+    static func sequence(ofLine line: UnsafeBufferPointer<UInt8>) -> ReportSequence? {
+        guard line.first == UInt8(ascii: "{") else { return nil }
+        var rest = line[...]
+        if rest.popLast() == UInt8(ascii: "}"), let index = number(atEndOf: &rest, key: indexKey),
+            let epoch = number(atEndOf: &rest, key: epochKey)
+        {
+            return ReportSequence(epoch: epoch, index: index)
+        }
+        // Ray's, or written anew by another program.
+        return (try? JSONParser.parse(line)).flatMap { sequence(of: $0) }
+    }
+
+    /// Takes `,"key":123` off the end.
+    private static func number(atEndOf line: inout Slice<UnsafeBufferPointer<UInt8>>, key: String) -> Int? {
+        guard let colon = line.suffix(24).lastIndex(of: UInt8(ascii: ":")) else { return nil }
+        guard let number = Decimal.strict(line[(colon + 1)...]) else { return nil }
+        let head = ",\"\(key)\":".utf8
+        guard line[...colon].suffix(head.count).elementsEqual(head) else { return nil }
+        line = line[..<(colon + 1 - head.count)]
+        return number
     }
 
     private mutating func dateText(_ time: Double) -> String {
