@@ -14,8 +14,6 @@ struct LocalBackend: StorageBackend {
 
     let capabilities = BackendCapabilities(renamesDirectories: true, replacesConditionally: false)
 
-    func path(_ key: String) -> String { Path.join(root, key) }
-
     func read(_ key: String, limit: Int) async throws(StorageError) -> StoredObject? {
         do throws(StorageError) {
             let file = try OpenFile(path(key), O_RDONLY)

@@ -50,6 +50,9 @@ public protocol StorageBackend: Sendable {
 }
 
 extension StorageBackend {
+    /// Where an object lies, for error texts and for what is done beside the control plane.
+    func path(_ key: String) -> String { Path.join(root, key) }
+
     /// Reads a JSON document; nil when there is none. Text that is not JSON is an error that names the object.
     func readDocument(_ key: String, limit: Int = 64 << 20) async throws(StorageError) -> JSONValue? {
         guard let object = try await read(key, limit: limit) else { return nil }

@@ -48,11 +48,14 @@ public final class TrainingRun: @unchecked Sendable {
     public static func open(
         _ options: RunOptions, environment: Environment = .system, progress: Progress
     ) async throws(StorageError) -> TrainingRun {
-        let engine = Engine.shared
-        let takeover = Takeover(options: options, environment: environment, engine: engine, progress: progress)
+        try await open(
+            Takeover(options: options, environment: environment, engine: Engine.shared, progress: progress))
+    }
+
+    static func open(_ takeover: Takeover) async throws(StorageError) -> TrainingRun {
         let opened = try await takeover.open()
         do throws(StorageError) {
-            let run = try TrainingRun(opened, options, environment, engine)
+            let run = try TrainingRun(opened, takeover.options, takeover.environment, takeover.engine)
             AllRuns.shared.add(run)
             return run
         } catch {

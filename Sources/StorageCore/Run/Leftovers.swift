@@ -4,7 +4,7 @@ internal import Glibc
 /// checkpoint any more.
 struct Leftovers: Sendable {
     let store: FileCheckpointStore
-    let backend: LocalBackend
+    let backend: any StorageBackend
     let host: HostIdentity
     let hold: Hold
     let options: RunOptions

@@ -2,7 +2,7 @@
 struct Resumption: Sendable {
     let options: RunOptions
     let store: FileCheckpointStore
-    let backend: LocalBackend
+    let backend: any StorageBackend
     let hold: Hold
     let environment: Environment
     let engine: Engine
@@ -104,7 +104,7 @@ struct Resumption: Sendable {
     // MARK: - Records
 
     static func write(
-        _ entry: CheckpointEntry?, turn: Int, base: Int, epoch: EpochRecord, backend: LocalBackend
+        _ entry: CheckpointEntry?, turn: Int, base: Int, epoch: EpochRecord, backend: any StorageBackend
     ) async throws(StorageError) {
         let document = JSONValue.make([
             "schema": 1, "epoch": JSONValue(epoch.number), "turn": JSONValue(turn), "nonce": .string(epoch.nonce),

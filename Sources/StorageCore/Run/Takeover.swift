@@ -7,7 +7,7 @@ struct OpenedRun: Sendable {
     var storagePath: String
     var name: String
     var runID: String
-    var backend: LocalBackend
+    var backend: any StorageBackend
     var store: FileCheckpointStore
     var host: HostIdentity
     var hold: Hold
@@ -41,6 +41,8 @@ struct Takeover: Sendable {
     let environment: Environment
     let engine: Engine
     let progress: Progress
+    /// Stands between the run and its storage; tests put failures and other trainers there.
+    var wrap: @Sendable (any StorageBackend) -> any StorageBackend = { $0 }
 
     func open() async throws(StorageError) -> OpenedRun {
         try options.validate()
@@ -53,8 +55,9 @@ struct Takeover: Sendable {
         progress.phase = "opening"
         try await checkExisting(root)
         let host = try HostIdentity.open(options.stagingDirectory, environment: environment)
-        let backend = LocalBackend(
-            root: root, durability: options.durability, temporaryTag: host.temporaryTag, environment: environment)
+        let backend = wrap(
+            LocalBackend(
+                root: root, durability: options.durability, temporaryTag: host.temporaryTag, environment: environment))
         let runID = try await createRun(backend)
         guard OpenRuns.shared.enter(runID) else { throw Self.inUse(root, "this process", []) }
         do throws(StorageError) {
@@ -66,7 +69,7 @@ struct Takeover: Sendable {
     }
 
     private func take(
-        _ backend: LocalBackend, runID: String, host: HostIdentity, storage: String, name: String
+        _ backend: any StorageBackend, runID: String, host: HostIdentity, storage: String, name: String
     ) async throws(StorageError) -> OpenedRun {
         try host.remember(runID: runID, path: backend.root)
         let lock = try await takeLock(backend, runID: runID, host: host)
@@ -158,7 +161,7 @@ struct Takeover: Sendable {
 
     // MARK: - Steps
 
-    private func createRun(_ backend: LocalBackend) async throws(StorageError) -> String {
+    private func createRun(_ backend: any StorageBackend) async throws(StorageError) -> String {
         for key in [
             RunLayout.attempts, RunLayout.trash, ".raystorage/metrics", ".raystorage/names", ".raystorage/epochs",
         ] {
@@ -183,7 +186,7 @@ struct Takeover: Sendable {
 
     /// On one host the kernel knows at once whether the holder lives.
     private func takeLock(
-        _ backend: LocalBackend, runID: String, host: HostIdentity
+        _ backend: any StorageBackend, runID: String, host: HostIdentity
     ) async throws(StorageError) -> ProcessLock {
         switch try ProcessLock.take(host.lockPath(runID: runID)) {
         case .held(let lock): return lock
@@ -205,7 +208,9 @@ struct Takeover: Sendable {
             details: [("path", .string(root))] + details, isRetryable: true)
     }
 
-    private func createEpoch(_ backend: LocalBackend, host: HostIdentity) async throws(StorageError) -> EpochRecord {
+    private func createEpoch(_ backend: any StorageBackend, host: HostIdentity) async throws(StorageError)
+        -> EpochRecord
+    {
         while true {
             let state = try await RunReader(backend: backend).epochs()
             if let last = state.epochs.last, !state.closedEpochs.contains(last.number), last.hostID != host.id {
@@ -223,7 +228,7 @@ struct Takeover: Sendable {
     }
 
     /// Every holder before us that did not say goodbye may still be alive somewhere and about to commit.
-    private func raiseFences(before epoch: EpochRecord, _ backend: LocalBackend) async throws(StorageError) {
+    private func raiseFences(before epoch: EpochRecord, _ backend: any StorageBackend) async throws(StorageError) {
         let state = try await RunReader(backend: backend).epochs()
         for number in 1..<max(1, epoch.number) where !state.closedEpochs.contains(number) {
             try await Hold.raiseFence(of: number, by: epoch, backend: backend)
