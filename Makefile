@@ -11,8 +11,6 @@ PREFIX ?= /usr/local
 STORAGE ?=
 # More arguments for pytest, for example PYTEST="-k retention".
 PYTEST ?=
-# More arguments for the benchmarks, for example BENCH="--only restore --save".
-BENCH ?=
 
 .PHONY: help demo test test-long test-swift test-python lib wheel install bench lint clean
 
@@ -50,7 +48,7 @@ install: lib
 
 bench: lib
 	@scripts/install-dependencies.sh python
-	@.venv/bin/python benchmarks/run.py $(BENCH)
+	@.venv/bin/python benchmarks/run.py
 
 lint:
 	@scripts/install-dependencies.sh build python

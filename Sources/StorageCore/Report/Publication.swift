@@ -76,7 +76,7 @@ extension TrainingRun {
             Log.shared.write(.warning, error.while_("eviction").message)
         }
         guard !opened.catalog.current.trashed.isEmpty else { return }
-        let pause = 3 * Int64(opened.hold.epoch.heartbeatMilliseconds)
+        let pause = 3 * opened.hold.epoch.period
         engine.spawn { [weak self, engine] in
             await engine.sleep(milliseconds: pause)
             guard let self, self.isOpen else { return }

@@ -12,6 +12,12 @@ struct EpochRecord: Sendable, Equatable {
     /// The holder's heartbeat period.
     var heartbeatMilliseconds: Int
 
+    static let allowedHeartbeats = 10...86_400_000
+    /// The heartbeat period to reckon with, whatever a damaged record says.
+    var period: Int64 {
+        Int64(min(max(Self.allowedHeartbeats.lowerBound, heartbeatMilliseconds), Self.allowedHeartbeats.upperBound))
+    }
+
     var document: JSONValue {
         .make([
             "schema": 1, "epoch": JSONValue(number), "nonce": .string(nonce), "host_id": .string(hostID),

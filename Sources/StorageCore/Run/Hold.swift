@@ -25,8 +25,12 @@ final class Hold: Sendable {
         state = Mutex(State(renewedAt: environment.bootMilliseconds()))
     }
 
-    /// Bumps the counter that newcomers watch.
+    /// Bumps the counter that newcomers watch, and looks at the fence. Throws `SUPERSEDED` when it is raised.
     func renew() async throws(StorageError) {
+        if let known = superseded { throw known }
+        // From before the write: a newcomer counts from when it sees the counter move, which may be at once, while we
+        // may be suspended right behind the write.
+        let start = environment.bootMilliseconds()
         let beats = state.withLock { state in
             state.beats += 1
             return state.beats
@@ -35,10 +39,14 @@ final class Hold: Sendable {
         let padding = String(repeating: "0", count: max(0, 12 - text.utf8.count))
         // Fixed width: a reader never takes a torn write for another number of digits.
         try await backend.post(RunLayout.heartbeat(epoch.number), Array((padding + text + "\n").utf8))
-        state.withLock { $0.renewedAt = environment.bootMilliseconds() }
+        // A newcomer that did not see this beat has raised the fence before. So a holder that may write was not fenced
+        // at its last beat, and cannot be within the next 3 T of those who go by heartbeats.
+        try await lookAtFence()
+        state.withLock { $0.renewedAt = max($0.renewedAt, start) }
     }
 
-    /// Renews until released. Errors are logged once and tried again: `mayWrite` says what follows from them.
+    /// Renews until released or superseded. Errors are logged once and tried again: `mayWrite` says what follows from
+    /// them.
     func keepRenewing(on engine: Engine) {
         engine.spawnBeat { [self] in
             var isFailing = false
@@ -48,9 +56,10 @@ final class Hold: Sendable {
                     isFailing = false
                 } catch {
                     if !isFailing { Log.shared.write(.warning, error.while_("heartbeat").message) }
+                    if error.code == .superseded { return }
                     isFailing = true
                 }
-                await engine.sleep(milliseconds: Int64(epoch.heartbeatMilliseconds))
+                await engine.sleep(milliseconds: epoch.period)
             }
         }
     }
@@ -61,15 +70,19 @@ final class Hold: Sendable {
     var mayWrite: Bool {
         state.withLock { state in
             state.superseded == nil
-                && environment.bootMilliseconds() - state.renewedAt < 2 * Int64(epoch.heartbeatMilliseconds)
+                && environment.bootMilliseconds() - state.renewedAt < 2 * epoch.period
         }
     }
 
-    /// Looks at the fence, opening it anew each time (close-to-open on NFS); throws `SUPERSEDED` when it is raised. A
-    /// holder that was suspended renews first: either its heartbeat or its fence tells what happened meanwhile.
+    /// Looks at the fence; throws `SUPERSEDED` when it is raised. A holder that was suspended renews first: either its
+    /// heartbeat or its fence tells what happened meanwhile.
     func check() async throws(StorageError) {
-        if let known = state.withLock({ $0.superseded }) { throw known }
-        if !mayWrite { try await renew() }
+        if let known = superseded { throw known }
+        if mayWrite { try await lookAtFence() } else { try await renew() }
+    }
+
+    /// Opens the fence anew each time (close-to-open on NFS).
+    private func lookAtFence() async throws(StorageError) {
         guard let fence = try await backend.read(RunLayout.fence(epoch.number), limit: 1 << 20), !fence.bytes.isEmpty
         else {
             return
@@ -100,7 +113,7 @@ final class Hold: Sendable {
         _ record: EpochRecord, backend: any StorageBackend, environment: Environment, engine: Engine,
         progress: Progress
     ) async throws(StorageError) -> Bool {
-        let period = Int64(max(10, record.heartbeatMilliseconds))
+        let period = record.period
         let start = environment.bootMilliseconds()
         let first = try await backend.read(RunLayout.heartbeat(record.number), limit: 4096)?.bytes
         progress.phase = "watching the heartbeat of \(record.holder)"

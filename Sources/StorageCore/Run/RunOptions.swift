@@ -60,7 +60,11 @@ public struct RunOptions: Sendable {
                 details: [("name", "world_size"), ("value", JSONValue(worldSize)), ("allowed", "1")])
         }
         if maxPendingReports < 1 { throw refuse("max_pending_reports", maxPendingReports, "at least 1") }
-        if heartbeatMilliseconds < 10 { throw refuse("heartbeat_ms", heartbeatMilliseconds, "at least 10") }
+        let heartbeats = EpochRecord.allowedHeartbeats
+        if !heartbeats.contains(heartbeatMilliseconds) {
+            throw refuse(
+                "heartbeat_ms", heartbeatMilliseconds, "from \(heartbeats.lowerBound) to \(heartbeats.upperBound)")
+        }
         if retryTimeoutMilliseconds < 1 { throw refuse("retry_timeout_ms", retryTimeoutMilliseconds, "at least 1") }
         if orphanTTLMilliseconds < 1 { throw refuse("orphan_ttl_ms", orphanTTLMilliseconds, "at least 1") }
         try retention.validate()
