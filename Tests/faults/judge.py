@@ -36,6 +36,7 @@ class Report:
     returned: bool = False
     sealed: bool = False
     durable: bool = False
+    dropped: bool = False
     failed: str | None = None
     name: str | None = None
 
@@ -75,10 +76,11 @@ class Journal:
                     self.closed = False
                 case ["begin", step, kind]:
                     self.open_ended.append(Report(self.epochs[-1], int(step), kind))
-                case ["captured", index, _]:
+                case ["captured" | "dropped" as what, index, _]:
                     report = self.open_ended.pop()
                     report.index = int(index)
                     report.returned = True
+                    report.dropped = what == "dropped"
                     self.reports[report.sequence] = report
                 case ["refused", _, *rest]:
                     self.open_ended[-1].failed = " ".join(rest)
@@ -170,8 +172,9 @@ class Verdict:
     rows: int = 0
 
 
-def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool) -> Verdict:
-    """Compares a run with its promises. `after_open`: a fresh process has opened it since, so captured ones count."""
+def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool, failing: bool = False) -> Verdict:
+    """Compares a run with its promises. `after_open`: a fresh process has opened it since, so captured ones count;
+    not where the storage was `failing`: a report may have failed without the trainer having been told."""
     verdict = Verdict()
     if not (run / ".raystorage" / "run.json").exists():
         if journal.epochs:
@@ -205,8 +208,8 @@ def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool) -> Ve
     verdict.committed = len(committed)
 
     for sequence, report in journal.reports.items():
-        promised = report.durable or (after_open and report.returned)
-        if not report.has_checkpoint or not promised or report.failed:
+        promised = report.durable or (after_open and report.returned and not failing)
+        if not report.has_checkpoint or not promised or report.failed or report.dropped:
             continue
         if sequence in committed:
             if steps.get(committed[sequence]["physical_name"]) not in (report.step, None):

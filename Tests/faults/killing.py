@@ -27,6 +27,8 @@ class Scenario:
     keep: int = 0
     # Arguments of earlier launches, and a fault to end one with ("" for none).
     before: tuple[tuple[tuple[str, ...], str], ...] = ()
+    # Rules for calls that fail during the launch under test.
+    faults: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -74,6 +76,7 @@ _PHASES = (
     ("epoch", ".*", r"\.raystorage/epochs"),
     ("name", ".*", r"\.raystorage/names"),
     ("run record", ".*", r"run\.json"),
+    ("run record", "mkdir", r"^<run>|^<directory>"),
     ("fsync", "fsync|fdatasync|syncfs", r""),
     ("staging", ".*", r"<staging>"),
     ("records", ".*", r"\.raystorage/tmp/"),
@@ -169,12 +172,14 @@ def enumerate_points(directory: Path, scenario: Scenario) -> tuple[Counter[Point
     shop = Workshop(directory, scenario)
     shop.prepare()
     started = time.monotonic()
-    status = shop.launch("", "train", *scenario.arguments, log=True).wait(120)
+    status = shop.launch(scenario.faults, "train", *scenario.arguments, log=True).wait(120)
     duration = time.monotonic() - started
     if status != 0:
         raise TrainerError(f"{scenario.name}: ended with {status} without any fault: {shop.errors()}")
     points: Counter[Point] = Counter()
     for line in shop.log_file.read_text(errors="replace").splitlines():
+        if line.startswith("!"):
+            continue
         _, call, path = line.split(" ", 2)
         if str(shop.run) in path or str(shop.staging) in path:
             points[Point(call, normalise(path, shop.run, shop.staging))] += 1
@@ -215,7 +220,7 @@ def kill_once(directory: Path, kill: Kill, longest_s: float) -> Outcome:
     try:
         shop.prepare()
         outcome.killed = _kill(shop, kill, choice, longest_s)
-        keep = kill.scenario.keep
+        keep, failing = kill.scenario.keep, bool(kill.scenario.faults)
         found = judge(shop.run, shop.journal(), keep=keep, after_open=False)
         outcome.problems += [f"after the kill: {text}" for text in found.problems]
         if choice.random() < 0.25:
@@ -225,11 +230,11 @@ def kill_once(directory: Path, kill: Kill, longest_s: float) -> Outcome:
             process.kill()
             process.wait()
         _open(shop, outcome)
-        found = judge(shop.run, shop.journal(), keep=keep, after_open=True)
+        found = judge(shop.run, shop.journal(), keep=keep, after_open=True, failing=failing)
         outcome.problems += [f"after opening: {text}" for text in found.problems]
         outcome.problems += [f"left over after opening: {path}" for path in leftovers(shop.run, shop.staging)]
         if choice.random() < 0.25:
-            _train_on(shop, outcome, keep)
+            _train_on(shop, outcome)
         outcome.committed, outcome.rows = found.committed, found.rows
     except (TrainerError, subprocess.TimeoutExpired) as error:
         outcome.problems.append(f"{error} {shop.errors()}")
@@ -237,7 +242,9 @@ def kill_once(directory: Path, kill: Kill, longest_s: float) -> Outcome:
 
 
 def _kill(shop: Workshop, kill: Kill, choice: random.Random, longest_s: float) -> bool:
-    process = shop.launch(kill.rule, "train", *kill.scenario.arguments)
+    # The rule of the kill first: one call is hit by one rule.
+    rules = ";".join(rule for rule in (kill.rule, kill.scenario.faults) if rule)
+    process = shop.launch(rules, "train", *kill.scenario.arguments)
     if not kill.rule:
         time.sleep(choice.uniform(0, longest_s))
         process.kill()
@@ -255,13 +262,14 @@ def _open(shop: Workshop, outcome: Outcome) -> None:
         outcome.problems.append(f"does not open: exit {status}: {shop.errors()}")
 
 
-def _train_on(shop: Workshop, outcome: Outcome, keep: int) -> None:
+def _train_on(shop: Workshop, outcome: Outcome) -> None:
     steps = max((report.step for report in shop.journal().reports.values()), default=0) + 5
     status = shop.launch("", "train", "--mode", "mixed", "--steps", str(steps)).wait(120)
     if status != 0:
         outcome.problems.append(f"does not train on: exit {status}: {shop.errors()}")
         return
-    found = judge(shop.run, shop.journal(), keep=keep, after_open=True)
+    scenario = shop.scenario
+    found = judge(shop.run, shop.journal(), keep=scenario.keep, after_open=True, failing=bool(scenario.faults))
     outcome.problems += [f"after training on: {text}" for text in found.problems]
 
 

@@ -15,6 +15,7 @@
  *   open EPOCH FROM             the run is open; FROM is the step resumed from, -1 for none
  *   begin STEP KIND             the report is about to be made; KIND: async, sync, moved, metrics
  *   captured INDEX STEP         report() has returned; INDEX is the library's number of it
+ *   dropped INDEX STEP          report() has returned, and skipped the checkpoint at a limit
  *   refused STEP STATUS MESSAGE report() has failed; whether its metrics were kept is open
  *   sealed INDEX STEP           the state said SEALED or later
  *   durable INDEX STEP NAME     a SYNC report() or wait() has returned
@@ -197,7 +198,14 @@ static bool report_step(const struct options *options, raystorage_run *run, long
   raystorage_report_info(out->report, &info, NULL);
   out->index = json_number(info, "index");
   raystorage_string_free(info);
-  journal("captured %ld %ld", out->index, step);
+  bool dropped = raystorage_report_state(out->report) == RAYSTORAGE_REPORT_DROPPED;
+  journal("%s %ld %ld", dropped ? "dropped" : "captured", out->index, step);
+  if (dropped) {
+    raystorage_report_free(out->report);
+    out->report = NULL;
+    content_remove(directory);
+    return true;
+  }
   if (strcmp(kind, "sync") == 0) settle(out, RAYSTORAGE_OK, NULL);
   if (strcmp(kind, "async") == 0) content_scribble(directory);
   content_remove(directory);

@@ -37,10 +37,22 @@ _WARM_UP = (("--steps", "6", "--bytes", "65536"), "")
 # Killed at its third commit: captured, sealed and half-written reports are there for the next launch.
 _DIES = (("--steps", "12", "--bytes", "65536"), "call=rename_noreplace|rename path=*/attempts/*->* hit=3 do=kill")
 
+# EIO at a write, at fsync and at close, and a full disk for a while.
+_FAILING = (
+    "call=write path=*/attempts/*/model.bin hit=2 do=error:EIO;"
+    "call=fsync path=*/attempts/*/step.txt hit=4 do=lose:EIO;"
+    "call=close path=*/attempts/*/sparse.bin hit=5 do=error:EIO;"
+    "call=create path=*/attempts/*/zero hit=6 do=error:ENOSPC;"
+    "call=create path=*/attempts/*/zero hit=7 do=error:ENOSPC"
+)
+
 SCENARIOS = (
     Scenario("fresh run", ("--mode", "mixed", *_TRAIN)),
     Scenario("retention", ("--mode", "mixed", *_TRAIN), keep=2, before=(_WARM_UP,)),
     Scenario("handed over, named", ("--mode", "moved", "--names", "1", *_TRAIN)),
+    Scenario("full, waits", ("--mode", "mixed", "--pending", "1", "--when-full", "0", *_TRAIN)),
+    Scenario("full, skips", ("--mode", "async", "--pending", "1", "--when-full", "1", *_TRAIN), keep=3),
+    Scenario("failing storage", ("--mode", "mixed", *_TRAIN), faults=_FAILING),
     Scenario("recovery", ("--mode", "async", *_TRAIN), keep=3, before=(_WARM_UP, _DIES)),
 )
 
@@ -84,7 +96,7 @@ def test_a_sample_of_every_phase(tmp_path: Path, say: Callable[[str], None]) -> 
     outcomes: list[Outcome] = []
     for scenario in SCENARIOS:
         named, duration = plan(tmp_path / scenario.name.replace(" ", "-"), scenario)
-        kills = sample(named, 12, SEED) + list(random_kills(scenario, 3, SEED))
+        kills = sample(named, 10, SEED) + list(random_kills(scenario, 3, SEED))
         outcomes += carry_out(tmp_path / f"{scenario.name.replace(' ', '-')}-kills", kills, duration)
     say(report("sample", outcomes, started))
     assert_unbroken(outcomes)

@@ -81,7 +81,7 @@ _SESSION = (
     "find /mnt/s/run/.raystorage/attempts /mnt/s/run/.raystorage/tmp -mindepth 1 | sed s/^/left./; "
     "echo judged; "
     "trainer train {where} --journal - --launch {launch} --mode {mode} --work /mnt/w "
-    "--bytes 60000 --steps 100000 --lag 6"
+    "--bytes 60000 --steps 100000 --lag 6 --durability-none {careless}"
 )
 _WHERE = "--storage /mnt/s --name run --staging /mnt/staging --heartbeat-ms 500"
 
@@ -113,7 +113,8 @@ def judge_boot(lines: list[str], journal: Journal) -> tuple[list[str], int, int]
     return problems, promised, lost_rows
 
 
-def train_and_cut(device: LosingDevice, cuts: int, say: Callable[[str], None]) -> None:
+def train_and_cut(device: LosingDevice, cuts: int, *, careless: bool = False) -> tuple[list[str], int, str]:
+    """Cuts a trainer that often: (broken promises, promised checkpoints, the line that a person reads)."""
     choice = random.Random(SEED + 1)
     journal = Journal()
     started = time.monotonic()
@@ -121,7 +122,7 @@ def train_and_cut(device: LosingDevice, cuts: int, say: Callable[[str], None]) -
     promised = lost_rows = 0
     for cut in range(cuts + 1):
         mode = choice.choice(("async", "mixed", "sync", "moved"))
-        machine = Machine(device, _SESSION.format(launch=cut, where=_WHERE, mode=mode))
+        machine = Machine(device, _SESSION.format(launch=cut, where=_WHERE, mode=mode, careless=int(careless)))
         machine.read_until(lambda line: line == "judged" or line.startswith("machine: done"), BOOT_S)
         if cut > 0:
             found, promised, lost_rows = judge_boot(list(machine.lines), journal)
@@ -134,19 +135,30 @@ def train_and_cut(device: LosingDevice, cuts: int, say: Callable[[str], None]) -
             machine.kill()
         journal.read(machine.lines[before:])
     statistics = device.statistics
-    say(
+    text = (
         f"power cut: {cuts} cuts in {time.monotonic() - started:.0f} s, {promised} checkpoints promised, "
         f"{len(problems)} broken promises; the disk lost {statistics.lost} of {statistics.lost + statistics.kept} "
         f"unflushed writes ({statistics.writes} writes, {statistics.flushes} flushes), {lost_rows} rows of metrics lost"
     )
+    return problems, promised, text
+
+
+def assert_sealed_survives(device: LosingDevice, cuts: int, say: Callable[[str], None]) -> None:
+    problems, promised, text = train_and_cut(device, cuts)
+    say(text)
     assert not problems, f"seed {SEED}:\n" + "\n".join(problems)
     assert promised > 0
 
 
+def test_the_machine_finds_a_library_that_does_not_fsync(device: LosingDevice) -> None:
+    problems, _, _ = train_and_cut(device, 1, careless=True)
+    assert problems, "durability=none lost nothing: this test bench proves nothing"
+
+
 def test_what_was_sealed_survives_a_sample_of_cuts(device: LosingDevice, say: Callable[[str], None]) -> None:
-    train_and_cut(device, CUTS, say)
+    assert_sealed_survives(device, CUTS, say)
 
 
 @pytest.mark.long
 def test_what_was_sealed_survives_many_cuts(device: LosingDevice, say: Callable[[str], None]) -> None:
-    train_and_cut(device, CUTS_LONG, say)
+    assert_sealed_survives(device, CUTS_LONG, say)
