@@ -7,6 +7,7 @@
 #include <isa-l/crc.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -112,7 +113,10 @@ void *cs_slot_set(void *value) {
     atomic_store(&slot_pid, self);
     return value;
   }
-  while (atomic_load(&slot_pid) == -1) { }
+  /* A fork in that window leaves -1 in the child for ever: wait a while, then take it. */
+  for (int patience = 0; atomic_load(&slot_pid) == -1 && patience < 1000; patience++) sched_yield();
+  pid_t stuck = -1;
+  if (atomic_compare_exchange_strong(&slot_pid, &stuck, 0)) atomic_store(&slot_value, NULL);
   return cs_slot_set(value);
 }
 

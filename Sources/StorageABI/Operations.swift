@@ -53,6 +53,6 @@ func start(
     guarded(error) { () throws(StorageError) in
         if out == nil { throw .null("out_operation") }
         try refuseStorageOptions(options)
-        try put(Operation(try prepare()), out, "out_operation")
+        try put(try Operation(try prepare()), out, "out_operation")
     }
 }

@@ -14,7 +14,7 @@ public func raystorage_run_open(
 ) -> raystorage_status {
     guarded(error) { () throws(StorageError) in
         if out_run == nil { throw .null("out_run") }
-        let operation = Operation(opening: try runOptions(storage_path, name, options))
+        let operation = try Operation(opening: try runOptions(storage_path, name, options))
         try operation.wait(Deadline(timeoutMilliseconds: -1))
         if let run = operation.takeRun() { try put(RunHandle(run), out_run, "out_run") }
     }
@@ -28,7 +28,7 @@ public func raystorage_run_open_start(
 ) -> raystorage_status {
     guarded(error) { () throws(StorageError) in
         if out_operation == nil { throw .null("out_operation") }
-        try put(Operation(opening: try runOptions(storage_path, name, options)), out_operation, "out_operation")
+        try put(try Operation(opening: try runOptions(storage_path, name, options)), out_operation, "out_operation")
     }
 }
 
@@ -86,7 +86,7 @@ public func raystorage_run_get_checkpoint_start(
 ) -> raystorage_status {
     withRun(run, error) { run throws(StorageError) in
         if out_operation == nil { throw .null("out_operation") }
-        let operation = Operation { progress throws(StorageError) in try await run.currentCheckpoint(progress) }
+        let operation = try Operation { progress throws(StorageError) in try await run.currentCheckpoint(progress) }
         try put(operation, out_operation, "out_operation")
     }
 }

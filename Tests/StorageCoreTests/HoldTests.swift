@@ -9,7 +9,7 @@ import Testing
     static func record(_ number: Int, host: String = "a", heartbeat: Int = period) -> EpochRecord {
         EpochRecord(
             number: number, nonce: "0123456789abcdef", hostID: host, hostname: "node-\(number)", processID: 40 + number,
-            startedAt: 5, heartbeatMilliseconds: heartbeat)
+            startedAt: 5, heartbeatMilliseconds: heartbeat, bootID: "boot")
     }
 
     private let memory = MemoryBackend()

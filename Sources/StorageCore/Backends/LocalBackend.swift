@@ -99,8 +99,11 @@ struct LocalBackend: StorageBackend {
     private func writeTemporary(_ bytes: [UInt8], for target: String) throws(StorageError) -> String {
         let name = "\(temporaryTag)-\(environment.randomHex(8))"
         let temporary = Path.join(path(Self.temporaryPrefix), name)
-        try System.makeDirectories(path(Self.temporaryPrefix))
-        try System.makeDirectories(Path.parent(target))
+        for made in try System.makeDirectories(path(Self.temporaryPrefix)) + System.makeDirectories(Path.parent(target))
+        {
+            // A record is only as durable as the directories above it.
+            try syncParent(of: made)
+        }
         do throws(StorageError) {
             let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL)
             try file.write(bytes)

@@ -15,6 +15,8 @@ struct CapturedRecord: Sendable, Equatable {
     var isComplete: Bool
     /// Where a directory that was handed over came from.
     var source: String?
+    /// Where it is now when it had to be copied: to be removed after the commit.
+    var setAside: String?
 
     var document: JSONValue {
         .make([
@@ -22,12 +24,14 @@ struct CapturedRecord: Sendable, Equatable {
             "physical_name": .string(physicalName), "metrics": metrics, "host_id": .string(hostID),
             "boot_id": .string(bootID), "created_at": .number(createdAt),
             "durability": .string(durability.rawValue), "complete": .bool(isComplete), "source": .optional(source),
+            "set_aside": .optional(setAside),
         ])
     }
 
     init(
         runID: String, attempt: AttemptID, name: String, physicalName: String, metrics: JSONValue, hostID: String,
-        bootID: String, createdAt: Double, durability: Durability, isComplete: Bool, source: String?
+        bootID: String, createdAt: Double, durability: Durability, isComplete: Bool, source: String?,
+        setAside: String? = nil
     ) {
         self.runID = runID
         self.attempt = attempt
@@ -40,6 +44,7 @@ struct CapturedRecord: Sendable, Equatable {
         self.durability = durability
         self.isComplete = isComplete
         self.source = source
+        self.setAside = setAside
     }
 
     init?(_ document: JSONValue) {
@@ -53,7 +58,8 @@ struct CapturedRecord: Sendable, Equatable {
             metrics: document["metrics"] ?? .object([]), hostID: hostID, bootID: bootID,
             createdAt: document["created_at"]?.doubleValue ?? 0,
             durability: document["durability"]?.stringValue.flatMap(Durability.init) ?? .fsync,
-            isComplete: document["complete"]?.boolValue ?? false, source: document["source"]?.stringValue)
+            isComplete: document["complete"]?.boolValue ?? false, source: document["source"]?.stringValue,
+            setAside: document["set_aside"]?.stringValue)
     }
 }
 
@@ -83,6 +89,8 @@ enum LeftoverDecision: Equatable {
         var epochHostID: String?
         /// Something stands where a directory that was handed over came from.
         var hasSource: Bool
+        /// The attempt directory has no entries.
+        var isEmpty = false
     }
 
     static func decide(_ facts: Facts, hostID: String, bootID: String) -> LeftoverDecision {
@@ -91,8 +99,9 @@ enum LeftoverDecision: Equatable {
         if facts.isSealed { return .commit }
         guard let captured = facts.captured else { return .discard }
         guard captured.isComplete else {
-            guard let source = captured.source, !facts.hasSource else { return .discard }
-            return .giveBack(to: source)
+            // With only the intent, what is in the directory came by the rename; an empty one was made for it.
+            guard let source = captured.source, !facts.isEmpty else { return .discard }
+            return .giveBack(to: facts.hasSource ? "\(source).returned-\(captured.attempt)" : source)
         }
         if captured.bootID == bootID { return .sealAndCommit }
         return .lost("captured but not sealed when the machine went down; its bytes cannot be trusted")

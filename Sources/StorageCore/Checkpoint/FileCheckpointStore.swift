@@ -68,7 +68,7 @@ struct FileCheckpointStore: Sendable {
     func abort(_ attempt: AttemptID) throws(StorageError) -> Bool {
         let moved = try moveToTrash(directory(attempt), attempt)
         _ = try System.unlink(path(RunLayout.captured(attempt)))
-        if moved { try System.removeTree(path(RunLayout.trash(attempt))) }
+        if moved { try TreeRemoval.remove(path(RunLayout.trash(attempt))) }
         return moved
     }
 
@@ -113,7 +113,7 @@ struct FileCheckpointStore: Sendable {
             if try System.status(source) == nil { return try System.status(target) != nil }
             if error.code == .alreadyExists {
                 // An earlier removal was cut off: finish it, then move.
-                try System.removeTree(target)
+                try TreeRemoval.remove(target)
                 try System.rename(source, to: target)
                 return true
             }
@@ -125,7 +125,7 @@ struct FileCheckpointStore: Sendable {
     func trashed() throws(StorageError) -> [AttemptID] { try attempts(in: RunLayout.trash) }
 
     /// Removes an un-committed checkpoint for good.
-    func purge(_ attempt: AttemptID) throws(StorageError) { try System.removeTree(path(RunLayout.trash(attempt))) }
+    func purge(_ attempt: AttemptID) throws(StorageError) { try TreeRemoval.remove(path(RunLayout.trash(attempt))) }
 
     /// Attempts that are neither committed nor aborted.
     func unfinished() throws(StorageError) -> [AttemptID] { try attempts(in: RunLayout.attempts) }

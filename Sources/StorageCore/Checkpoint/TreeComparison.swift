@@ -8,6 +8,8 @@ struct CheckpointProblem: Sendable {
     var message: String
     /// Of the first damaged block.
     var offset: Int?
+    /// Why it could not be read: trouble, not damage.
+    var cause: StorageError? = nil
 
     var document: JSONValue {
         var members = [

@@ -17,7 +17,7 @@ struct VerifiedRecords: Sendable {
         directory: String, manifest: Manifest, progress: Progress, hooks: TransferHooks = .none
     ) async throws(StorageError) {
         progress.phase = "verify"
-        try System.makeDirectories(folder, mode: 0o700)
+        let canRemember = (try? System.makeDirectories(folder, mode: 0o700)) != nil
         let root = try RootDirectory(try Path.resolved(directory))
         var key = Digest()
         key.add(root.path.utf8)
@@ -29,13 +29,22 @@ struct VerifiedRecords: Sendable {
         while true {
             try progress.checkCancelled()
             if Self.holds(record, state) { return }
-            if let lock = try LockTable.shared.take("\(record).lock", exclusive: true) {
-                defer { lock.release(last: {}) }
+            // A staging directory that cannot be written costs another read and says nothing about the checkpoint.
+            let taken: Result<FileLock?, StorageError> = takeLock(canRemember ? record : nil)
+            var lock: FileLock?
+            var mustRead = false
+            switch taken {
+            case .success(let held): lock = held
+            case .failure: mustRead = true
+            }
+            if lock != nil || mustRead {
+                defer { lock?.release(last: {}) }
                 // The one before us may have finished between our look and our lock.
                 if Self.holds(record, state) { return }
                 let report = try await Verify.check(
                     comparison, root, sizesOnly: false, progress: progress, hooks: hooks)
                 if let problem = report.problems.first(where: { $0.kind != .extra }) {
+                    if let cause = problem.cause { throw cause }
                     throw problem.error(in: root.path)
                 }
                 // What changed while we read was not verified.
@@ -45,6 +54,15 @@ struct VerifiedRecords: Sendable {
             }
             await Engine.shared.sleep(milliseconds: patience)
             patience = min(100, patience * 2)
+        }
+    }
+
+    private func takeLock(_ record: String?) -> Result<FileLock?, StorageError> {
+        guard let record else { return .failure(StorageError(.io, "nothing can be remembered")) }
+        do throws(StorageError) {
+            return .success(try LockTable.shared.take("\(record).lock", exclusive: true))
+        } catch {
+            return .failure(error)
         }
     }
 

@@ -51,7 +51,7 @@ extension CheckpointProblem {
     init(_ path: String, _ error: StorageError) {
         self.init(
             path: path, kind: error.code == .checksum ? .checksum : .unreadable, message: error.message,
-            offset: error.detailsDocument["offset"]?.intValue)
+            offset: error.detailsDocument["offset"]?.intValue, cause: error.code == .checksum ? nil : error)
     }
 }
 

@@ -41,8 +41,9 @@ public struct CheckpointAccess: Sendable {
                 .invalidArgument, "\(quoted(directory)) is not a directory", details: [("path", .string(directory))])
         }
         // A dead trainer's half of a checkpoint is never handed out (P1).
-        let own = Array("/\(RunLayout.own)/".utf8)
-        if directory.utf8.count > own.count, String(directory).contains("/\(RunLayout.own)/") {
+        let parent = Path.parent(directory)
+        let isHidden = [RunLayout.attempts, RunLayout.trash].contains { parent.hasSuffix("/\($0)") }
+        if isHidden, try System.status(Path.join(Path.parent(Path.parent(parent)), RunLayout.record)) != nil {
             throw StorageError(
                 .notFound, "\(quoted(directory)) is not committed", details: [("path", .string(directory))])
         }

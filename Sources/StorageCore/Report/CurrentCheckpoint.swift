@@ -17,20 +17,13 @@ extension TrainingRun {
     }
 
     private func problem(_ entry: CheckpointEntry, _ progress: Progress) async throws(StorageError) -> String? {
-        let directory = opened.store.path(entry.physicalName)
-        return try await Pins.holding(directory) { () async throws(StorageError) -> String? in
-            do throws(StorageError) {
-                if let attempt = entry.attempt, try System.status(directory) == nil {
-                    // An evictor that was suspended before we took over: its files are still in the trash.
-                    _ = try opened.store.restoreFromTrash(attempt, physicalName: entry.physicalName)
-                }
-                guard let manifest = try Manifest.read(directory: directory) else { return "its manifest is gone" }
+        try await Pins.holding(opened.store.path(entry.physicalName)) { () async throws(StorageError) -> String? in
+            try await Damage.look(
+                at: entry, store: opened.store, engine: engine, retry: retry, environment: environment,
+                progress: progress
+            ) { directory, manifest throws(StorageError) in
                 try await VerifiedRecords(staging: opened.host.directory)
                     .ensure(directory: directory, manifest: manifest, progress: progress)
-                return nil
-            } catch {
-                if error.code == .cancelled { throw error }
-                return error.message
             }
         }
     }

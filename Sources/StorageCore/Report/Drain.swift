@@ -15,7 +15,14 @@ public enum Drain {
             let path = Path.join(known, name)
             let bytes = try OpenFile(path, O_RDONLY).readAll(limit: 64 << 10)
             guard let root = (try? JSONParser.parse(bytes))?["path"]?.stringValue else { continue }
-            if let document = try await drain(root, record: path, host, environment, progress) { runs.append(document) }
+            do throws(StorageError) {
+                if let document = try await drain(root, record: path, host, environment, progress) {
+                    runs.append(document)
+                }
+            } catch {
+                if error.code == .cancelled { throw error }
+                runs.append(failed(root, error))
+            }
         }
         return .make(["staging_dir": .string(host.directory), "runs": .array(runs)])
     }
@@ -26,9 +33,10 @@ public enum Drain {
     ) async throws(StorageError) -> JSONValue? {
         let runID = String(Path.name(record).dropLast(5))
         let backend = LocalBackend(root: root, durability: .none, temporaryTag: "", environment: environment)
-        guard try await RunReader(backend: backend).runID() == runID else {
-            // Removed, or another run by now: there is nothing left of it to remember.
-            try System.unlink(record)
+        let found = try await RunReader(backend: backend).runID()
+        guard found == runID else {
+            // Another run by now: there is nothing left of it to remember. Nothing at all may be a missing mount.
+            if found != nil { try System.unlink(record) }
             return nil
         }
         let store = FileCheckpointStore(root: root, runID: runID, durability: .fsync)
@@ -50,11 +58,14 @@ public enum Drain {
             return document
         } catch {
             if error.code == .cancelled { throw error }
-            let isInUse = error.code == .runInUse
-            return .make([
-                "path": .string(root), "in_use": .bool(isInUse), "committed": .array([]), "lost": .array([]),
-                "error": .string(error.message),
-            ])
+            return failed(root, error)
         }
+    }
+
+    private static func failed(_ root: String, _ error: StorageError) -> JSONValue {
+        .make([
+            "path": .string(root), "in_use": .bool(error.code == .runInUse), "committed": .array([]),
+            "lost": .array([]), "error": .string(error.message),
+        ])
     }
 }

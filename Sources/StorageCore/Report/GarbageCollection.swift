@@ -24,6 +24,7 @@ public struct GarbageCollection: Sendable {
             throw StorageError(.checksum, "\(quoted(root)) has no run id", details: [("path", .string(root))])
         }
         let store = FileCheckpointStore(root: root, runID: runID, durability: .fsync)
+        let seen = try await reader.epochs().lastEpochNumber
         let live = try await liveEpoch(reader, backend, runID: runID, progress)
         var removed: [JSONValue] = []
         var kept: [JSONValue] = []
@@ -36,7 +37,8 @@ public struct GarbageCollection: Sendable {
         for attempt in try store.unfinished() {
             try progress.checkCancelled()
             let path = store.directory(attempt)
-            if attempt.sequence.epoch == live {
+            // A trainer that started since is alive, and so is one that took over: nothing was seen of it.
+            if attempt.sequence.epoch > seen || attempt.sequence.epoch == live {
                 try note(path, "its trainer is alive", false)
                 continue
             }
@@ -50,7 +52,8 @@ public struct GarbageCollection: Sendable {
             if !dryRun { try store.abort(attempt) }
         }
         for attempt in try store.trashed() {
-            if live != nil {
+            let last = try await reader.epochs().lastEpochNumber
+            if live != nil || last > seen {
                 try note(store.path(RunLayout.trash(attempt)), "evicted; the live trainer removes it", false)
                 continue
             }
@@ -62,11 +65,13 @@ public struct GarbageCollection: Sendable {
         ])
     }
 
-    /// The epoch of a trainer that is alive: it holds its lock on this host, or its heartbeat moves.
+    /// The epoch of a trainer that is alive: it is in this process, or its heartbeat moves.
     private func liveEpoch(
         _ reader: RunReader, _ backend: LocalBackend, runID: String, _ progress: Progress
     ) async throws(StorageError) -> Int? {
         let state = try await reader.epochs()
+        // Its lock must not be touched from its own process: closing the file would drop it.
+        if OpenRuns.shared.contains(runID) { return state.lastEpochNumber }
         guard let last = state.lastEpoch, !state.closedEpochs.contains(last.number) else { return nil }
         let isAlive = try await Hold.isAlive(
             last, backend: backend, environment: environment, engine: Engine.shared, progress: progress)

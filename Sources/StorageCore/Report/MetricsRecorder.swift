@@ -31,7 +31,7 @@ final class MetricsRecorder: Sendable {
     /// A power cut takes at most the last second.
     private func schedule() {
         guard isScheduled.set() else { return }
-        engine.spawnBeat { [weak self, engine] in
+        engine.spawnLog { [weak self, engine] in
             await engine.sleep(milliseconds: 1000)
             guard let self else { return }
             _ = self.isScheduled.clear()

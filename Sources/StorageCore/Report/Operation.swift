@@ -9,14 +9,18 @@ public final class Operation: @unchecked Sendable {
     public let progress = Progress()
 
     /// Starts work that yields a document.
-    public init(_ body: @escaping @Sendable (Progress) async throws(StorageError) -> JSONValue) {
+    ///
+    /// Errors: IO when the system gives no threads.
+    public init(_ body: @escaping @Sendable (Progress) async throws(StorageError) -> JSONValue) throws(StorageError) {
+        try Engine.shared.prepare()
         Engine.shared.spawn { [self] in
             do throws(StorageError) { end(.success(try await body(progress))) } catch { end(.failure(error)) }
         }
     }
 
     /// Starts the opening of a run.
-    public init(opening options: RunOptions) {
+    public init(opening options: RunOptions) throws(StorageError) {
+        try Engine.shared.prepare()
         Engine.shared.spawn { [self] in
             do throws(StorageError) {
                 let run = try await TrainingRun.open(options, progress: progress)

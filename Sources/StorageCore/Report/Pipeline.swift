@@ -9,27 +9,49 @@ extension TrainingRun {
         let report = passage.report
         passage.physicalName = try await claim(passage)
         if passage.job.handOver {
-            // Should we die between the rename and the journal entry, the directory can be given back.
+            // Without links, which the record would lead astray. Should we die between the rename and the journal entry, the
+            // directory can be given back.
+            passage.source = try Path.resolved(passage.job.source)
             try await writeRecord(&passage, isComplete: false)
         }
         let start = cs_monotonic_ns()
         do throws(StorageError) {
             passage.captured = try await captureOnce(&passage)
         } catch {
-            guard error.code == .noSpace, options.whenFull == .wait else { throw error }
+            guard error.code == .noSpace, error.detailsDocument[Capture.keptAt] == nil else { throw error }
             // What is committed or evicted meanwhile makes room.
             try await makeRoom(report)
+            if passage.job.handOver { try await writeRecord(&passage, isComplete: false) }
             passage.captured = try await captureOnce(&passage)
         }
         guard let captured = passage.captured else { return }
         report.note(captured, seconds: Double(cs_monotonic_ns() - start) / 1e9)
-        try monitor.withLock { () throws(StorageError) in
-            bytesCaptured += captured.bytes
-            try metrics.append(
-                index: report.index, checkpoint: passage.physicalName, metricsJSON: passage.job.metricsJSON)
+        monitor.withLock { bytesCaptured += captured.bytes }
+        try metrics.append(
+            index: report.index, checkpoint: passage.physicalName, metricsJSON: passage.job.metricsJSON)
+        if captured.removesSourceAfterCommit {
+            passage.setAside = Path.join(
+                Path.parent(passage.source), "\(Self.asidePrefix)\(passage.attempt)-\(environment.randomHex(4))")
         }
+        // Before the source is set aside: with the record nothing of it is needed any more.
         try await writeRecord(&passage, isComplete: true)
+        setAside(&passage)
     }
+
+    /// A directory that was handed over is gone when `report` returns, copied or not: its owner may use the name again.
+    private func setAside(_ passage: inout Passage) {
+        guard let place = passage.setAside else { return }
+        do throws(StorageError) {
+            try System.check("rename", passage.source) { cs_rename_noreplace(passage.source, place) }
+        } catch {
+            passage.setAside = nil
+            Log.shared.write(
+                .warning,
+                error.while_("\(quoted(passage.source)) was handed over and copied, but cannot be removed").message)
+        }
+    }
+
+    static let asidePrefix = ".raystorage-handed-over-"
 
     private func captureOnce(_ passage: inout Passage) async throws(StorageError) -> Capture.Result {
         let report = passage.report
@@ -40,7 +62,9 @@ extension TrainingRun {
         return try await Capture.run(
             source: passage.job.source, into: opened.store.directory(passage.attempt),
             handOver: passage.job.handOver, runDirectory: opened.root, progress: report.progress
-        ) { [self] bytes throws(StorageError) in
+        ) { [self, handOver = passage.job.handOver, attempt = passage.attempt] bytes throws(StorageError) in
+            // From here on it is a copy: there is nothing to give back, and half of one must not be.
+            if handOver { _ = try System.unlink(opened.store.path(RunLayout.captured(attempt))) }
             guard staged.bytes == 0 else { return }
             try await takeStaging(bytes, report)
             staged.bytes = bytes
@@ -50,15 +74,22 @@ extension TrainingRun {
     /// A number that a closure and its caller share; they run one after the other.
     private final class Staged: @unchecked Sendable { var bytes = 0 }
 
+    /// Waits, as `when_full` says, for what other reports still hold, and removes what is evicted.
     private func makeRoom(_ report: Report) async throws(StorageError) {
-        Log.shared.write(.warning, "no space for report \(report.index): waiting for earlier ones, then trying again")
-        let start = environment.bootMilliseconds()
-        while monitor.withLock({ admission.pending }) > 1,
-            environment.bootMilliseconds() - start < options.retryTimeoutMilliseconds
-        {
-            try report.progress.checkCancelled()
-            await engine.sleep(milliseconds: 20)
+        Log.shared.write(.warning, "no space for report \(report.index): making room, then trying again")
+        if options.whenFull == .wait {
+            monitor.withLock { makingRoom += 1 }
+            defer { monitor.withLock { makingRoom -= 1 } }
+            let start = environment.bootMilliseconds()
+            // Those that wait for room as well will not make any.
+            while monitor.withLock({ admission.pending > makingRoom }),
+                environment.bootMilliseconds() - start < options.retryTimeoutMilliseconds
+            {
+                try report.progress.checkCancelled()
+                await engine.sleep(milliseconds: 20)
+            }
         }
+        try? await opened.catalog.evictAnnounced()
         try? await opened.catalog.purgeTrash()
     }
 
@@ -67,7 +98,7 @@ extension TrainingRun {
             runID: opened.runID, attempt: passage.attempt, name: passage.name, physicalName: passage.physicalName,
             metrics: passage.job.metrics, hostID: opened.host.id, bootID: opened.host.bootID,
             createdAt: environment.now(), durability: options.durability, isComplete: isComplete,
-            source: passage.job.handOver ? passage.job.source : nil)
+            source: passage.job.handOver ? passage.source : nil, setAside: passage.setAside)
         passage.record = record
         // Not fsynced: what survives a power cut is the manifest. A kill leaves the page cache as it is.
         let journal = LocalBackend(
@@ -117,7 +148,11 @@ extension TrainingRun {
 
     private func claims(on name: String) async throws(StorageError) -> [AttemptID] {
         guard let first = try await opened.backend.readDocument(RunLayout.claim(name)) else { return [] }
-        var attempts = [first["attempt"]?.stringValue.flatMap(AttemptID.init)].compactMap { $0 }
+        guard let claimant = first["attempt"]?.stringValue.flatMap(AttemptID.init) else {
+            let path = opened.store.path(RunLayout.claim(name))
+            throw StorageError(.checksum, "\(quoted(path)) names no attempt", details: [("path", .string(path))])
+        }
+        var attempts = [claimant]
         let prefix = Array("\(name)~".utf8)
         for file in try await opened.backend.list(RunLayout.names) where file.utf8.starts(with: prefix) {
             let attempt = String(decoding: file.utf8.dropFirst(prefix.count).dropLast(5), as: UTF8.self)
@@ -146,21 +181,19 @@ extension TrainingRun {
         var failure = error
         let isUnknown =
             ReportOutcome.state(after: error, commitHadBegun: report.currentState == .uploading) == .unknown
-        if !isUnknown, error.code != .superseded {
-            do throws(StorageError) {
-                if passage.captured?.method == .renamed {
-                    try opened.store.giveBack(passage.attempt, to: passage.job.source)
-                } else {
-                    try opened.store.abort(passage.attempt)
-                }
-            } catch {
+        if !isUnknown, error.code != .superseded, error.detailsDocument[Capture.keptAt] == nil {
+            do throws(StorageError) { try await undo(passage) } catch {
                 failure.message += "; cleaning up failed: \(error.message)"
             }
         }
-        let isSkipped = options.whenFull == .skip && [.stagingFull, .noSpace].contains(error.code)
-        if isSkipped, report.currentState == .pending {
-            monitor.withLock {
-                try? metrics.append(index: report.index, checkpoint: nil, metricsJSON: passage.job.metricsJSON)
+        let isSkipped =
+            options.whenFull == .skip && [.stagingFull, .noSpace].contains(error.code)
+            && report.currentState == .pending
+        if isSkipped {
+            do throws(StorageError) {
+                try metrics.append(index: report.index, checkpoint: nil, metricsJSON: passage.job.metricsJSON)
+            } catch {
+                failure = error
             }
         }
         if !isSkipped {
@@ -169,5 +202,21 @@ extension TrainingRun {
                 [("code", .string(failure.code.description)), ("details", failure.detailsDocument)])
         }
         report.end(failure, isExpected: isSkipped)
+    }
+
+    /// First the journal: whatever happens then, no later open takes what failed for a captured report. After a failed
+    /// fsync its pages count as clean, and a second fsync would "succeed".
+    private func undo(_ passage: Passage) async throws(StorageError) {
+        if passage.captured?.method == .renamed {
+            var intent = passage
+            try await writeRecord(&intent, isComplete: false)
+            try opened.store.giveBack(passage.attempt, to: passage.source)
+            return
+        }
+        _ = try System.unlink(opened.store.path(RunLayout.captured(passage.attempt)))
+        if let place = passage.setAside {
+            try System.check("rename", place) { cs_rename_noreplace(place, passage.source) }
+        }
+        try opened.store.abort(passage.attempt)
     }
 }

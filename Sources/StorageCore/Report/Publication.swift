@@ -39,15 +39,15 @@ extension TrainingRun {
         }
         // Ray's V1 reader fails on a checkpoint directory beside a result.json without rows.
         metrics.derive()
-        if passage.captured?.removesSourceAfterCommit == true { removeSource(passage.job.source) }
+        if let place = passage.setAside { Self.remove(setAside: place) }
         passage.report.advance(to: .committed, checkpoint: opened.catalog.document(of: entry))
         if isAnnounced { await evict() }
     }
 
     /// A directory that was handed over and had to be copied: now that the copy is safe, it goes.
-    private func removeSource(_ source: String) {
-        do throws(StorageError) { try System.removeTree(source) } catch {
-            Log.shared.write(.warning, error.while_("removing \(quoted(source)), which was handed over").message)
+    static func remove(setAside place: String) {
+        do throws(StorageError) { try TreeRemoval.remove(place) } catch {
+            Log.shared.write(.warning, error.while_("removing \(quoted(place)), which was handed over").message)
         }
     }
 

@@ -49,10 +49,11 @@ public final class Report: @unchecked Sendable {
     /// Ends with an error, or dropped without one.
     func end(_ error: StorageError, isExpected: Bool = false) {
         monitor.withLock {
-            let next = isExpected ? .dropped : ReportOutcome.state(after: error, commitHadBegun: state == .uploading)
+            let isDropped = isExpected && state.mayBecome(.dropped)
+            let next = isDropped ? .dropped : ReportOutcome.state(after: error, commitHadBegun: state == .uploading)
             guard state.mayBecome(next) else { return }
             state = next
-            failure = isExpected ? nil : error
+            failure = isDropped ? nil : error
             monitor.broadcast()
         }
         onChange()

@@ -22,17 +22,30 @@ struct Passage: Sendable {
     var record: CapturedRecord?
     var stagedBytes = 0
     var isInQueue = false
+    /// Where a directory went that was handed over and had to be copied: out of its owner's way, to be removed.
+    var setAside: String?
+    /// The directory without symbolic links on the way; set for one that is handed over.
+    var source = ""
 }
 
 extension TrainingRun {
     /// Gives a report its number and starts its way. With `when_full` other than wait, a full queue is answered at once.
     func begin(_ job: ReportJob) throws(StorageError) -> Report {
+        try engine.prepare()
+        let report = try enter(job)
+        if report.currentState == .dropped {
+            try metrics.append(index: report.index, checkpoint: nil, metricsJSON: job.metricsJSON)
+        }
+        return report
+    }
+
+    private func enter(_ job: ReportJob) throws(StorageError) -> Report {
         try monitor.withLock { () throws(StorageError) -> Report in
             try checkAlive()
             var isInQueue = false
             if options.whenFull != .wait {
                 isInQueue = admission.enter()
-                if !isInQueue { return try refuseOrSkip(job) }
+                if !isInQueue { return try refuse() }
             }
             let sequence = ReportSequence(epoch: epoch, index: nextIndex)
             let attempt = AttemptID(sequence: sequence, nonce: opened.hold.epoch.nonce)
@@ -40,6 +53,7 @@ extension TrainingRun {
             let report = makeReport(index: nextIndex, hasCheckpoint: true, name: name, state: .pending)
             nextIndex += 1
             unsettled.append(report)
+            line.append(report.index)
             let passage = Passage(
                 report: report, job: job, attempt: attempt, name: name, physicalName: name, isInQueue: isInQueue)
             // A chain: commits are published in the order of the calls, whatever overtakes whom before.
@@ -52,8 +66,9 @@ extension TrainingRun {
         }
     }
 
-    /// With the monitor locked.
-    private func refuseOrSkip(_ job: ReportJob) throws(StorageError) -> Report {
+    /// With the monitor locked. A report that is skipped is complete at once: its metrics are kept, its directory is not
+    /// looked at.
+    private func refuse() throws(StorageError) -> Report {
         if options.whenFull == .error {
             throw StorageError(
                 .queueFull,
@@ -61,9 +76,7 @@ extension TrainingRun {
                     + " \(admission.maxPending)",
                 details: [("max_pending_reports", JSONValue(admission.maxPending))], isRetryable: true)
         }
-        // Skipped, not lost: the metrics are kept.
         let report = makeReport(index: nextIndex, hasCheckpoint: false, name: nil, state: .dropped)
-        try metrics.append(index: nextIndex, checkpoint: nil, metricsJSON: job.metricsJSON)
         nextIndex += 1
         counts[.dropped, default: 0] += 1
         return report
@@ -78,6 +91,7 @@ extension TrainingRun {
                 passage.isInQueue = true
             }
             try await capture(&passage)
+            leaveLine(report)
             report.advance(to: .captured)
             try await seal(&passage)
             report.advance(to: .sealed)
@@ -128,7 +142,7 @@ extension TrainingRun {
         var pause: Int64 = 1
         while true {
             try report.progress.checkCancelled()
-            if monitor.withLock({ take(&admission) }) { return }
+            if monitor.withLock({ line.first == report.index && take(&admission) }) { return }
             if environment.bootMilliseconds() - start >= options.retryTimeoutMilliseconds {
                 throw error(monitor.withLock { admission })
             }
@@ -137,7 +151,11 @@ extension TrainingRun {
         }
     }
 
+    /// Room is not asked for any more: the next may have its turn.
+    func leaveLine(_ report: Report) { monitor.withLock { line.removeAll { $0 == report.index } } }
+
     private func leave(_ passage: Passage) {
+        leaveLine(passage.report)
         let state = passage.report.currentState
         monitor.withLock {
             admission.give(bytes: passage.stagedBytes)

@@ -34,6 +34,9 @@ public final class TrainingRun: @unchecked Sendable {
     /// Reports with a checkpoint that have not ended, or ended with a failure that nobody has been told.
     var unsettled: [Report] = []
     var failedAttempts = Set<AttemptID>()
+    /// Reports that have not got their room yet, in order: a later one that took it first would wait for an earlier one.
+    var line: [Int] = []
+    var makingRoom = 0
     var verified = Set<AttemptID>()
     var counts: [ReportState: Int] = [:]
     var bytesCaptured = 0
@@ -146,15 +149,15 @@ public final class TrainingRun: @unchecked Sendable {
     /// The hot path: one look at the state, one write(2).
     private func reportMetrics(_ metricsJSON: [UInt8]) throws(StorageError) -> Report {
         try MetricsRecorder.validate(metricsJSON)
-        let report = try monitor.withLock { () throws(StorageError) -> Report in
+        let index = try monitor.withLock { () throws(StorageError) -> Int in
             try checkAlive()
-            let report = makeReport(index: nextIndex, hasCheckpoint: false, name: nil, state: .committed)
-            try metrics.append(index: nextIndex, checkpoint: nil, metricsJSON: metricsJSON)
             nextIndex += 1
             counts[.committed, default: 0] += 1
-            return report
+            return nextIndex - 1
         }
-        return report
+        // Not with the monitor locked: a write that hangs must not keep others from waiting with a time-out.
+        try metrics.append(index: index, checkpoint: nil, metricsJSON: metricsJSON)
+        return makeReport(index: index, hasCheckpoint: false, name: nil, state: .committed)
     }
 
     func makeReport(index: Int, hasCheckpoint: Bool, name: String?, state: ReportState) -> Report {
@@ -174,6 +177,7 @@ public final class TrainingRun: @unchecked Sendable {
         guard phase == .open else {
             throw StorageError(.closed, "the run \(quoted(path)) is closed", details: [("path", .string(path))])
         }
+        if let superseded = opened.hold.superseded { throw superseded }
         if unsettled.isEmpty { return }
         if let failed = unsettled.first(where: \.hasUnobservedFailure), var failure = failed.takeFailure() {
             failure.message =

@@ -57,7 +57,8 @@ final class Catalog: Sendable {
 
     func noteReport(index: Int) {
         state.withLock { state in
-            state.currentReportIndex = max(state.currentReportIndex, state.reportBase + index + 1)
+            state.currentReportIndex = max(
+                state.currentReportIndex, min(state.reportBase, ReportSequence.limit) + index + 1)
         }
     }
 
@@ -88,7 +89,7 @@ final class Catalog: Sendable {
     }
 
     func writeSnapshot() async throws(StorageError) {
-        guard hold.mayWrite else { return }
+        try await hold.check()
         let state = current
         let plan = Self.plan(state, epoch, policy)
         let byID = Dictionary(state.entries.map { ($0.id, $0) }, uniquingKeysWith: { $1 })

@@ -11,6 +11,8 @@ struct EpochRecord: Sendable, Equatable {
     var startedAt: Double
     /// The holder's heartbeat period.
     var heartbeatMilliseconds: Int
+    /// The boot of the holder's machine: of two machines with one host id (a cloned image) only one has it.
+    var bootID: String
 
     static let allowedHeartbeats = 10...86_400_000
     /// The heartbeat period to reckon with, whatever a damaged record says.
@@ -22,14 +24,15 @@ struct EpochRecord: Sendable, Equatable {
         .make([
             "schema": 1, "epoch": JSONValue(number), "nonce": .string(nonce), "host_id": .string(hostID),
             "hostname": .string(hostname), "pid": JSONValue(processID), "started_at": .number(startedAt),
-            "heartbeat_ms": JSONValue(heartbeatMilliseconds),
+            "heartbeat_ms": JSONValue(heartbeatMilliseconds), "boot_id": .string(bootID),
         ])
     }
 
     init(
         number: Int, nonce: String, hostID: String, hostname: String, processID: Int, startedAt: Double,
-        heartbeatMilliseconds: Int
+        heartbeatMilliseconds: Int, bootID: String
     ) {
+        self.bootID = bootID
         self.number = number
         self.nonce = nonce
         self.hostID = hostID
@@ -40,13 +43,15 @@ struct EpochRecord: Sendable, Equatable {
     }
 
     init?(_ document: JSONValue) {
-        guard let number = document["epoch"]?.intValue, let nonce = document["nonce"]?.stringValue,
+        guard let number = document["epoch"]?.intValue, 1...ReportSequence.limit ~= number,
+            let nonce = document["nonce"]?.stringValue,
             let hostID = document["host_id"]?.stringValue
         else { return nil }
         self.init(
             number: number, nonce: nonce, hostID: hostID, hostname: document["hostname"]?.stringValue ?? "?",
             processID: document["pid"]?.intValue ?? 0, startedAt: document["started_at"]?.doubleValue ?? 0,
-            heartbeatMilliseconds: document["heartbeat_ms"]?.intValue ?? 10_000)
+            heartbeatMilliseconds: document["heartbeat_ms"]?.intValue ?? 10_000,
+            bootID: document["boot_id"]?.stringValue ?? "")
     }
 
     /// Who holds it, for an error text.

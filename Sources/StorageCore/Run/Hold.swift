@@ -47,16 +47,20 @@ final class Hold: Sendable {
 
     /// Renews until released or superseded. Errors are logged once and tried again: `mayWrite` says what follows from
     /// them.
-    func keepRenewing(on engine: Engine) {
+    func keepRenewing(on engine: Engine, lock: ProcessLock? = nil) {
         engine.spawnBeat { [self] in
             var isFailing = false
             while !state.withLock({ $0.isReleased }) {
                 do throws(StorageError) {
                     try await renew()
+                    lock?.touch()
                     isFailing = false
                 } catch {
+                    if error.code == .superseded {
+                        Log.shared.write(.error, error.message)
+                        return
+                    }
                     if !isFailing { Log.shared.write(.warning, error.while_("heartbeat").message) }
-                    if error.code == .superseded { return }
                     isFailing = true
                 }
                 await engine.sleep(milliseconds: epoch.period)

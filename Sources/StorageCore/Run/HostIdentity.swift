@@ -72,6 +72,7 @@ struct HostIdentity: Sendable, Equatable {
             // Somebody else's id, if there is one by now, is the right one.
             _ = link(temporary, path)
             try System.unlink(temporary)
+            try System.syncDirectory(directory)
         }
         throw StorageError(.io, "cannot read or write \(quoted(path))", details: [("path", .string(path))])
     }
@@ -127,4 +128,7 @@ final class ProcessLock: Sendable {
     }
 
     func release() { try? file.close() }
+
+    /// Keeps those who clean up old files in temporary directories away.
+    func touch() { _ = futimens(file.descriptor, nil) }
 }

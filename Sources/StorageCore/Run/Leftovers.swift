@@ -36,8 +36,9 @@ struct Leftovers: Sendable {
                 case .discard: try store.abort(attempt)
                 case .giveBack(let source):
                     try store.giveBack(attempt, to: source)
-                    Log.shared.write(
-                        .warning, "the directory \(quoted(source)) of a report that was cut off is back where it was")
+                    let reason = "its report was cut off before it was captured; the directory is at \(quoted(source))"
+                    lost.append(LostReport(name: name, reason: reason))
+                    Log.shared.write(.warning, "checkpoint \(quoted(name)): \(reason)")
                 case .lost(let reason):
                     try store.abort(attempt)
                     lost.append(LostReport(name: name, reason: reason))
@@ -77,7 +78,8 @@ struct Leftovers: Sendable {
         if let source = captured?.source { hasSource = try System.status(source) != nil }
         return LeftoverDecision.Facts(
             hasDirectory: try System.status(directory) != nil, isSealed: try store.isOurs(directory, attempt),
-            captured: captured, epochHostID: hosts[attempt.sequence.epoch], hasSource: hasSource)
+            captured: captured, epochHostID: hosts[attempt.sequence.epoch], hasSource: hasSource,
+            isEmpty: (try? System.list(directory).isEmpty) ?? false)
     }
 
     private func commit(
@@ -89,6 +91,11 @@ struct Leftovers: Sendable {
             try System.removeTree(Path.join(directory, RunLayout.own))
             try await Sealing.seal(directory: directory, captured: nil, record: captured, progress: progress)
         }
+        if !seal, options.durability == .fsync {
+            // Its trainer may have died between writing the manifest and syncing its directories.
+            try System.syncDirectory(Path.join(directory, RunLayout.own))
+            try System.syncDirectory(directory)
+        }
         let manifest = try ManifestSummary.read(directory: directory)
         guard let physicalName = captured?.physicalName ?? manifest?.physicalName else { return false }
         let outcome = try store.commit(attempt, as: physicalName)
@@ -98,6 +105,7 @@ struct Leftovers: Sendable {
                 details: [("path", .string(store.path(physicalName)))])
         }
         _ = try System.unlink(store.path(RunLayout.captured(attempt)))
+        if let place = captured?.setAside { try? TreeRemoval.remove(place) }
         return outcome == .committed
     }
 
@@ -118,8 +126,13 @@ struct Leftovers: Sendable {
         for attempt in try store.unfinished() where attempt.sequence.epoch < hold.epoch.number {
             let captured = try await record(attempt)
             guard (captured?.hostID ?? hosts[attempt.sequence.epoch]) != host.id else { continue }
-            let age = try Self.age(of: attempt, store, now: environment.now())
-            if age * 1000 >= Double(options.orphanTTLMilliseconds) { try store.abort(attempt) }
+            do throws(StorageError) {
+                let age = try Self.age(of: attempt, store, now: environment.now())
+                if age * 1000 >= Double(options.orphanTTLMilliseconds) { try store.abort(attempt) }
+            } catch {
+                // Its owner may be at work on it: what cannot be looked at is left alone.
+                Log.shared.write(.debug, error.while_("looking at \(attempt) of another host").message)
+            }
         }
     }
 

@@ -24,14 +24,15 @@ struct Resumption: Sendable {
             store: store, backend: backend, hold: hold, policy: options.retention,
             state: Catalog.State(
                 entries: state.committed, foreign: state.foreign, history: state.history,
-                trashed: Dictionary(uniqueKeysWithValues: try store.trashed().map { ($0, 0) }), reportBase: base,
+                trashed: Dictionary(
+                    uniqueKeysWithValues: try store.trashed().map { ($0, environment.bootMilliseconds()) }),
+                reportBase: base,
                 currentReportIndex: base,
                 validations: state.snapshot?.validations ?? [:]))
         // Evictions that were announced are announced anew, by the line that this epoch is on.
         let announced = Set(state.snapshot?.ours?.evicting ?? [])
         try await hold.check()
         if announced.isEmpty { try await catalog.writeSnapshot() } else { try await catalog.publish(nil) }
-        try await catalog.purgeTrash()
         return (catalog, entry)
     }
 
@@ -88,16 +89,17 @@ struct Resumption: Sendable {
         return nil
     }
 
+    /// What is wrong with a checkpoint's files; nil: nothing. An error that says nothing about them (a server that does not
+    /// answer, a permission) is thrown, after some tries: it must not make a job start from the beginning.
     private func problem(_ entry: CheckpointEntry) async throws(StorageError) -> String? {
-        guard entry.attempt != nil else { return nil }
-        let directory = store.path(entry.physicalName)
-        do throws(StorageError) {
-            guard let manifest = try Manifest.read(directory: directory) else { return "its manifest is gone" }
-            return try await Verify.run(directory: directory, manifest: manifest, sizesOnly: true, progress: progress)
-                .problems.first { $0.kind != .extra }?.message
-        } catch {
-            if error.code == .cancelled { throw error }
-            return error.message
+        try await Damage.look(
+            at: entry, store: store, engine: engine,
+            retry: RetryPolicy(timeoutMilliseconds: options.retryTimeoutMilliseconds), environment: environment,
+            progress: progress
+        ) { directory, manifest throws(StorageError) in
+            let report = try await Verify.run(
+                directory: directory, manifest: manifest, sizesOnly: true, progress: progress)
+            if let problem = report.problems.first(where: { $0.kind != .extra }) { throw problem.error(in: directory) }
         }
     }
 
@@ -120,14 +122,15 @@ struct Resumption: Sendable {
 
     /// How many reports came before this epoch: Ray numbers the reports of a run through.
     private func reportBase(_ state: RunState) -> Int {
-        state.committed.reduce(state.snapshot?.reportCount ?? 0) { base, entry in
+        state.committed.reduce(min(state.snapshot?.reportCount ?? 0, ReportSequence.limit)) { base, entry in
             guard let sequence = entry.sequence else { return base }
             return max(base, (state.reportBases[sequence.epoch] ?? 0) + sequence.index + 1)
         }
     }
 
     private func readIndex() async throws(StorageError) -> CheckpointIndex? {
-        guard let object = try await backend.read(RunLayout.index, limit: 256 << 20) else { return nil }
+        // Damaged or enormous: it only tells what Ray evicted.
+        guard let object = try? await backend.read(RunLayout.index, limit: 256 << 20) else { return nil }
         return try? CheckpointIndex(decoding: object.bytes, path: backend.path(RunLayout.index))
     }
 

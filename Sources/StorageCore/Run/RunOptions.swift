@@ -38,6 +38,9 @@ public struct RunOptions: Sendable {
     /// The staging directory.
     public var stagingDirectory: String?
 
+    /// An hour.
+    static let longestHeartbeat = 3_600_000
+
     /// All defaults.
     public init() {}
 

@@ -86,7 +86,7 @@ struct RunReader: Sendable {
 
     private func readEpochs(into state: inout RunState) async throws(StorageError) {
         for name in try await backend.list(RunLayout.epochs) {
-            guard let number = Int(name.dropLast()), number > 0 else { continue }
+            guard let number = Int(name.dropLast()), 1...ReportSequence.limit ~= number else { continue }
             var isTaken = false
             for file in try await backend.list("\(RunLayout.epochs)\(number)/") {
                 if file == "epoch.json" {
@@ -102,7 +102,8 @@ struct RunReader: Sendable {
                     let document = try await backend.readDocument(RunLayout.resume(number, turn))
                 {
                     state.history.add(Self.resumePoint(document, turn: turn), epoch: number)
-                    state.reportBases[number] = document["report_index_base"]?.intValue ?? 0
+                    state.reportBases[number] = min(
+                        max(document["report_index_base"]?.intValue ?? 0, 0), ReportSequence.limit)
                 }
             }
             if isTaken { state.lastEpochNumber = max(state.lastEpochNumber, number) }

@@ -31,6 +31,7 @@ final class OpenRuns: Sendable {
     private let ids = Mutex<Set<String>>([])
     static var shared: OpenRuns { Engine.shared.only(OpenRuns.self) { OpenRuns() } }
     func enter(_ id: String) -> Bool { ids.withLock { $0.insert(id).inserted } }
+    func contains(_ id: String) -> Bool { ids.withLock { $0.contains(id) } }
     func leave(_ id: String) { ids.withLock { _ = $0.remove(id) } }
 }
 
@@ -79,7 +80,7 @@ struct Takeover: Sendable {
             do throws(StorageError) {
                 _ = try await backend.create(RunLayout.fence(epoch.number), [])
                 try await hold.renew()
-                hold.keepRenewing(on: engine)
+                hold.keepRenewing(on: engine, lock: lock)
                 try await raiseFences(before: epoch, backend)
                 let store = FileCheckpointStore(root: backend.root, runID: runID, durability: options.durability)
                 let leftovers = Leftovers(
@@ -213,7 +214,10 @@ struct Takeover: Sendable {
     {
         while true {
             let state = try await RunReader(backend: backend).epochs()
-            if let last = state.epochs.last, !state.closedEpochs.contains(last.number), last.hostID != host.id {
+            // On this host and boot the lock has told already that the holder is dead.
+            if let last = state.epochs.last, !state.closedEpochs.contains(last.number),
+                last.hostID != host.id || last.bootID != host.bootID
+            {
                 let isAlive = try await Hold.isAlive(
                     last, backend: backend, environment: environment, engine: engine, progress: progress)
                 if isAlive { throw Self.inUse(backend.root, last.holder, last.holderDetails) }
@@ -221,7 +225,7 @@ struct Takeover: Sendable {
             let record = EpochRecord(
                 number: state.lastEpochNumber + 1, nonce: environment.randomHex(8), hostID: host.id,
                 hostname: host.hostname, processID: Int(getpid()), startedAt: environment.now(),
-                heartbeatMilliseconds: options.heartbeatMilliseconds)
+                heartbeatMilliseconds: options.heartbeatMilliseconds, bootID: host.bootID)
             // False: another newcomer was faster; look at it as at any holder.
             if try await backend.create(RunLayout.epoch(record.number), record.document) { return record }
         }
@@ -230,8 +234,9 @@ struct Takeover: Sendable {
     /// Every holder before us that did not say goodbye may still be alive somewhere and about to commit.
     private func raiseFences(before epoch: EpochRecord, _ backend: any StorageBackend) async throws(StorageError) {
         let state = try await RunReader(backend: backend).epochs()
-        for number in 1..<max(1, epoch.number) where !state.closedEpochs.contains(number) {
-            try await Hold.raiseFence(of: number, by: epoch, backend: backend)
+        for earlier in state.epochs where earlier.number < epoch.number && !state.closedEpochs.contains(earlier.number)
+        {
+            try await Hold.raiseFence(of: earlier.number, by: epoch, backend: backend)
         }
     }
 }

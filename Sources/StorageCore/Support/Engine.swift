@@ -5,8 +5,8 @@ internal import Synchronization
 /// The library's own threads: an executor for tasks and a timer, made when first needed, one per process id.
 ///
 /// Swift's global executor does not survive `fork()`, and a guest in somebody's process must be able to say which
-/// threads are its own: `raystorage-io-<n>` for the work, `raystorage-beat-<n>` for what must not wait behind a long
-/// system call (heartbeats, the metrics log), and `raystorage-timer`.
+/// threads are its own: `raystorage-io-<n>` for the work, `raystorage-hb-0` for heartbeats, which must not wait behind a
+/// long system call, `raystorage-lg-0` for the metrics log, and `raystorage-tick`.
 public final class Engine: TaskExecutor, @unchecked Sendable {
     // Proof for @unchecked: `timers`, `hasTimer` and `stopping` are read and written with `timerMonitor` locked.
     private let timerMonitor = Monitor()
@@ -15,7 +15,8 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
     private var stopping = false
 
     private let pool: WorkerPool
-    private let beats = BeatLane()
+    private let beats = Lane(name: "raystorage-hb")
+    private let logs = Lane(name: "raystorage-lg")
     private let objects = Mutex<[ObjectIdentifier: any AnyObject & Sendable]>([:])
     /// The log of this process.
     let log = Log()
@@ -25,8 +26,9 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
     public let width: Int
 
     /// An executor of its own for small work with a deadline.
-    private final class BeatLane: TaskExecutor {
-        let pool = WorkerPool(name: "raystorage-beat", width: 2)
+    private final class Lane: TaskExecutor {
+        let pool: WorkerPool
+        init(name: String) { pool = WorkerPool(name: name, width: 1) }
         func enqueue(_ job: consuming ExecutorJob) {
             pool.enqueue(UnownedJob(job), on: asUnownedTaskExecutor())
         }
@@ -72,16 +74,34 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         Task(executorPreference: self) { await body() }
     }
 
-    /// Starts a root task that must not wait behind the work of others.
+    /// Starts a heartbeat: a root task that must not wait behind the work of others.
     func spawnBeat(_ body: @escaping @Sendable () async -> Void) {
         Task(executorPreference: beats) { await body() }
+    }
+
+    /// Starts a root task for the metrics log.
+    func spawnLog(_ body: @escaping @Sendable () async -> Void) {
+        Task(executorPreference: logs) { await body() }
+    }
+
+    /// Starts the first threads; an error when the system has none to give, since a task would wait for ever then.
+    public func prepare() throws(StorageError) {
+        let hasTimer = timerMonitor.withLock {
+            if !self.hasTimer { startTimer() }
+            return self.hasTimer
+        }
+        guard pool.prepare(), beats.pool.prepare(), hasTimer else {
+            throw StorageError(
+                .io, "pthread_create: the system gives no more threads", details: [("operation", "pthread_create")],
+                isRetryable: true)
+        }
     }
 
     /// Suspends the calling task for that long.
     public func sleep(milliseconds: Int64) async {
         await withCheckedContinuation { continuation in
             timerMonitor.withLock {
-                timers.append((cs_monotonic_ns() + max(0, milliseconds) * 1_000_000, continuation))
+                timers.append((cs_monotonic_ns() + min(max(0, milliseconds), 1 << 40) * 1_000_000, continuation))
                 if !hasTimer { startTimer() }
                 timerMonitor.signal()
             }
@@ -122,7 +142,7 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
 
     /// With the timer's monitor locked.
     private func startTimer() {
-        hasTimer = NamedThread.start("raystorage-timer") { [self] in keepTime() }
+        hasTimer = NamedThread.start("raystorage-tick") { [self] in keepTime() }
     }
 
     private func keepTime() {
@@ -159,5 +179,6 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         }
         pool.stop(deadline)
         beats.pool.stop(deadline)
+        logs.pool.stop(deadline)
     }
 }

@@ -18,6 +18,11 @@ public struct ReportSequence: Comparable, Hashable, Sendable {
     }
 }
 
+extension ReportSequence {
+    /// No epoch or index is larger: what a damaged document says must not overflow our sums.
+    static let limit = 1 << 40
+}
+
 /// One try to store the checkpoint of one report, `<epoch>-<index>-<nonce of the epoch>` in file names and documents.
 /// The nonce tells a removed and re-created run from its predecessor.
 public struct AttemptID: Hashable, Sendable, CustomStringConvertible {
@@ -39,7 +44,9 @@ public struct AttemptID: Hashable, Sendable, CustomStringConvertible {
         guard parts.count == 3, let epoch = Decimal.strict(parts[0]), let index = Decimal.strict(parts[1]) else {
             return nil
         }
-        guard epoch >= 1, !parts[2].isEmpty, parts[2].allSatisfy(Decimal.isLowerHex) else { return nil }
+        guard 1...ReportSequence.limit ~= epoch, index <= ReportSequence.limit, !parts[2].isEmpty,
+            parts[2].allSatisfy(Decimal.isLowerHex)
+        else { return nil }
         self.init(
             sequence: ReportSequence(epoch: epoch, index: index), nonce: String(decoding: parts[2], as: UTF8.self))
     }

@@ -35,8 +35,16 @@ enum System {
             blocks = Int(info.st_blocks)
             mode = UInt32(info.st_mode & 0o7777)
             links = Int(info.st_nlink)
-            modifiedNanoseconds = Int64(info.st_mtim.tv_sec) * 1_000_000_000 + Int64(info.st_mtim.tv_nsec)
-            changedNanoseconds = Int64(info.st_ctim.tv_sec) * 1_000_000_000 + Int64(info.st_ctim.tv_nsec)
+            modifiedNanoseconds = Self.nanoseconds(info.st_mtim)
+            changedNanoseconds = Self.nanoseconds(info.st_ctim)
+        }
+
+        /// 64 bits of nanoseconds end in 2262; a file may say anything.
+        private static func nanoseconds(_ time: timespec) -> Int64 {
+            let (seconds, overflow) = Int64(time.tv_sec).multipliedReportingOverflow(by: 1_000_000_000)
+            let (sum, tooLarge) = seconds.addingReportingOverflow(Int64(time.tv_nsec))
+            if overflow || tooLarge { return time.tv_sec < 0 ? .min : .max }
+            return sum
         }
     }
 

@@ -24,14 +24,23 @@ final class WorkerPool: @unchecked Sendable {
     func enqueue(_ job: UnownedJob, on executor: UnownedTaskExecutor) {
         monitor.withLock {
             jobs.append((job, executor))
-            if idle == 0, workers < width, !stopping { startWorker() }
+            // A worker that was woken counts as idle until it runs: compare with what waits, not with zero.
+            if idle < jobs.count - firstJob, workers < width, !stopping { startWorker() }
             monitor.signal()
         }
     }
 
-    /// With the monitor locked.
+    /// Sees to it that there is a thread at all; false when the system has none to give.
+    func prepare() -> Bool {
+        monitor.withLock {
+            if workers == 0, !stopping { startWorker() }
+            return workers > 0
+        }
+    }
+
+    /// With the monitor locked. The kernel keeps 15 bytes of a name.
     private func startWorker() {
-        let isStarted = NamedThread.start("\(name)-\(workers)") { [self] in
+        let isStarted = NamedThread.start("\(name)-\(String(workers, radix: 36))") { [self] in
             work()
             monitor.withLock {
                 live -= 1

@@ -3,6 +3,9 @@ internal import Glibc
 
 /// Takes a caller's directory into ours, so that its content can no longer change under us.
 enum Capture {
+    /// In the details of an error: the caller's directory is at that place and nothing was removed.
+    static let keptAt = "kept_at"
+
     enum Method: String, Sendable { case renamed, reflinked, copied }
 
     struct File: Sendable {
@@ -60,6 +63,8 @@ enum Capture {
             result.removesSourceAfterCommit = handOver
             return result
         } catch {
+            // The caller's only copy, which could not be moved back.
+            if error.detailsDocument[keptAt] != nil { throw error }
             // What we put there goes; an error while removing it says less than the one that we have.
             if let left = try? RootDirectory(attempt) { try? TreeRemoval.removeContents(of: left) }
             if made { _ = rmdir(attempt) }

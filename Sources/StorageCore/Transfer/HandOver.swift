@@ -37,7 +37,9 @@ enum HandOver {
         for name in names where name.hasPrefix(copyPrefix) { _ = try? root.unlink(name) }
         try? root.setMode("", mode)
         if Glibc.rename(attempt, root.path) == -1 {
-            throw error.while_("moving it back failed, the directory is now at \(quoted(attempt))")
+            var kept = error.while_("moving it back failed, the directory is now at \(quoted(attempt))")
+            kept.details.append((Capture.keptAt, .string(attempt)))
+            throw kept
         }
     }
 
