@@ -59,7 +59,13 @@ RULES = (
         "StorageCore/Support/Engine",
     ),
     rule(r"@_cdecl\b", "exports belong to StorageABI", "StorageABI/"),
-    rule(r"\bUnmanaged\b", "Unmanaged belongs to StorageABI", "StorageABI/", "StorageCore/Support/Engine"),
+    rule(
+        r"\bUnmanaged\b",
+        "Unmanaged belongs to StorageABI",
+        "StorageABI/",
+        "StorageCore/Support/Engine",
+        "StorageCore/Support/WorkerPool",
+    ),
     rule(r"\b(?:cs_)?curl_\w+|\bCURL\w*\b", "only HTTP touches curl", "StorageCore/HTTP/"),
     rule(r"\b(?:print|debugPrint|NSLog)\s*\(", "a library does not print: use the log"),
 )
