@@ -61,8 +61,8 @@ def ls(options: argparse.Namespace) -> int:
         rows = [
             [
                 run["name"],
-                run["format"],
-                str(run["checkpoints"]),
+                run.get("format") or "unreadable",
+                str(run.get("checkpoints", "-")),
                 run.get("latest") or "-",
                 _metrics_text(run.get("metrics")),
                 output.size(run.get("bytes")),
@@ -72,6 +72,9 @@ def ls(options: argparse.Namespace) -> int:
         ]
         headings = ("RUN", "FORMAT", "CHECKPOINTS", "LATEST", "METRICS", "SIZE", "MODIFIED")
         output.table(headings, rows, right=frozenset(("CHECKPOINTS", "SIZE")))
+        for run in listing["runs"]:
+            if run.get("error"):
+                print(output.colour(output.harmless(f"{run['path']}: {run['error']}"), "red"))
     return DONE
 
 
