@@ -11,6 +11,8 @@ PREFIX ?= /usr/local
 STORAGE ?=
 # More arguments for pytest, for example PYTEST="-k retention".
 PYTEST ?=
+# More arguments for the benchmarks, for example BENCH="--only restore --save".
+BENCH ?=
 
 .PHONY: help demo test test-long test-swift test-python lib wheel install bench lint clean
 
@@ -48,7 +50,7 @@ install: lib
 
 bench: lib
 	@scripts/install-dependencies.sh python
-	@.venv/bin/python benchmarks/run.py
+	@.venv/bin/python benchmarks/run.py $(BENCH)
 
 lint:
 	@scripts/install-dependencies.sh build python
