@@ -10,8 +10,10 @@ final class Catalog: Sendable {
         /// Ray's or anybody's; never touched.
         var foreign: [CheckpointEntry]
         var history: History
-        /// Announced for eviction and not yet un-committed.
+        /// To be announced for eviction, or announced, and not yet un-committed.
         var evicting: Set<AttemptID> = []
+        /// What the snapshot on the storage announces, as far as we wrote it.
+        var announced: Set<AttemptID> = []
         /// Un-committed, files still in the trash, and since when (boot time in milliseconds).
         var trashed: [AttemptID: Int64] = [:]
         /// Reports before this epoch, for Ray's running number of a report.
@@ -107,6 +109,7 @@ final class Catalog: Sendable {
                 evicting: state.evicting.sorted { $0.sequence < $1.sequence }),
             validations: state.validations)
         _ = try await backend.replace(RunLayout.snapshot, snapshot.encoded, ifVersion: nil)
+        self.state.withLock { $0.announced = state.evicting }
         let index = CheckpointIndex(runID: store.runID, entries: state.entries.compactMap(CheckpointIndex.Entry.init))
         _ = try await backend.replace(RunLayout.index, index.encoded, ifVersion: nil)
     }
@@ -114,10 +117,11 @@ final class Catalog: Sendable {
     // MARK: - Eviction
 
     /// Un-commits what was announced, as far as nobody of this process is reading it; the rest waits for the next time.
-    /// A failure is logged and tried again later, never forgotten.
+    /// A failure is logged and tried again later, never forgotten. What should go and was not announced, because the
+    /// snapshot could not or must not be written, stays until it is.
     func evictAnnounced() async throws(StorageError) {
         let state = current
-        for attempt in state.evicting.sorted(by: { $0.sequence < $1.sequence }) {
+        for attempt in state.evicting.intersection(state.announced).sorted(by: { $0.sequence < $1.sequence }) {
             guard let entry = state.entries.first(where: { $0.attempt == attempt }) else {
                 self.state.withLock { _ = $0.evicting.remove(attempt) }
                 continue
