@@ -94,3 +94,23 @@ final class Gate: Sendable {
         for continuation in waiting { continuation.resume() }
     }
 }
+
+/// The first ones wait for the last one.
+final class Barrier: Sendable {
+    private let count: Int
+    private let arrivals = Mutex(0)
+    private let gate = Gate()
+
+    init(_ count: Int) { self.count = count }
+
+    var arrived: Int { arrivals.withLock { $0 } }
+
+    func arrive() async {
+        let isLast = arrivals.withLock { arrivals in
+            arrivals += 1
+            return arrivals == count
+        }
+        if isLast { gate.open() }
+        await gate.pass()
+    }
+}

@@ -23,6 +23,7 @@ struct MetricsSegmentName: Hashable, Comparable, Sendable {
         guard parts.count == 3, let epoch = Decimal.strict(parts[0]), let rank = Decimal.strict(parts[1]),
             let number = Decimal.strict(parts[2])
         else { return nil }
+        guard max(epoch, rank, number) <= ReportSequence.limit else { return nil }
         self.init(epoch: epoch, rank: rank, number: number)
     }
 

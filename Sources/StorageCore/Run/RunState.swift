@@ -11,8 +11,9 @@ struct RunState: Sendable {
     var format: Format
     /// By number, ascending.
     var epochs: [EpochRecord]
-    /// The highest epoch number taken, also by one whose record is damaged.
-    var lastEpochNumber: Int
+    /// The numbers that are taken, also those of epochs whose record is damaged.
+    var takenEpochs: Set<Int> = []
+    var lastEpochNumber: Int { takenEpochs.max() ?? 0 }
     var closedEpochs: Set<Int>
     var history: History
     /// Reports before each epoch.
@@ -59,7 +60,7 @@ struct RunReader: Sendable {
     /// Only the epochs and where they resumed from.
     func epochs() async throws(StorageError) -> RunState {
         var state = RunState(
-            runID: nil, format: .raystorage, epochs: [], lastEpochNumber: 0, closedEpochs: [], history: History(),
+            runID: nil, format: .raystorage, epochs: [], closedEpochs: [], history: History(),
             committed: [], foreign: [], snapshot: nil)
         try await readEpochs(into: &state)
         return state
@@ -87,10 +88,9 @@ struct RunReader: Sendable {
     private func readEpochs(into state: inout RunState) async throws(StorageError) {
         for name in try await backend.list(RunLayout.epochs) {
             guard let number = Int(name.dropLast()), 1...ReportSequence.limit ~= number else { continue }
-            var isTaken = false
             for file in try await backend.list("\(RunLayout.epochs)\(number)/") {
                 if file == "epoch.json" {
-                    isTaken = true
+                    state.takenEpochs.insert(number)
                     if let document = try await backend.readDocument(RunLayout.epoch(number)),
                         let record = EpochRecord(document)
                     {
@@ -99,6 +99,7 @@ struct RunReader: Sendable {
                 } else if file == "closed.json" {
                     state.closedEpochs.insert(number)
                 } else if file.hasPrefix("resume-"), let turn = Int(file.dropFirst(7).dropLast(5)),
+                    0...ReportSequence.limit ~= turn,
                     let document = try await backend.readDocument(RunLayout.resume(number, turn))
                 {
                     state.history.add(Self.resumePoint(document, turn: turn), epoch: number)
@@ -106,7 +107,6 @@ struct RunReader: Sendable {
                         max(document["report_index_base"]?.intValue ?? 0, 0), ReportSequence.limit)
                 }
             }
-            if isTaken { state.lastEpochNumber = max(state.lastEpochNumber, number) }
         }
         state.epochs.sort { $0.number < $1.number }
     }

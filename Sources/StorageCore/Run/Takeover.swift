@@ -234,9 +234,9 @@ struct Takeover: Sendable {
     /// Every holder before us that did not say goodbye may still be alive somewhere and about to commit.
     private func raiseFences(before epoch: EpochRecord, _ backend: any StorageBackend) async throws(StorageError) {
         let state = try await RunReader(backend: backend).epochs()
-        for earlier in state.epochs where earlier.number < epoch.number && !state.closedEpochs.contains(earlier.number)
-        {
-            try await Hold.raiseFence(of: earlier.number, by: epoch, backend: backend)
+        let earlier = state.takenEpochs.filter { $0 < epoch.number }.subtracting(state.closedEpochs)
+        for number in earlier.sorted() {
+            try await Hold.raiseFence(of: number, by: epoch, backend: backend)
         }
     }
 }
