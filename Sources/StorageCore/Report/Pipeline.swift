@@ -89,6 +89,8 @@ extension TrainingRun {
                 await engine.sleep(milliseconds: 20)
             }
         }
+        // A snapshot that could not be written on a full disk announced nothing; what was removed made room for it.
+        try? await opened.catalog.publish(nil)
         try? await opened.catalog.evictAnnounced()
         try? await opened.catalog.purgeTrash()
     }

@@ -30,6 +30,8 @@ final class Catalog: Sendable {
     let hold: Hold
     let policy: RetentionPolicy
     private let state: Mutex<State>
+    /// Held around what writes the snapshot or evicts by it: an older snapshot must not replace a newer one.
+    private let turn = Turn()
 
     init(store: FileCheckpointStore, backend: any StorageBackend, hold: Hold, policy: RetentionPolicy, state: State) {
         self.store = store
@@ -69,6 +71,10 @@ final class Catalog: Sendable {
     /// Takes in a checkpoint that has just been committed, plans what it displaces, and announces that in the snapshot.
     /// After this the fence is looked at, and only then anybody is told.
     func publish(_ entry: CheckpointEntry?) async throws(StorageError) {
+        try await turn.take { () async throws(StorageError) in try await publishInTurn(entry) }
+    }
+
+    private func publishInTurn(_ entry: CheckpointEntry?) async throws(StorageError) {
         state.withLock { state in
             if let entry, let sequence = entry.sequence {
                 state.entries.removeAll { $0.attempt == entry.attempt }
@@ -80,7 +86,7 @@ final class Catalog: Sendable {
             state.evicting = Set(evicted.compactMap(AttemptID.init))
             state.generation += 1
         }
-        try await writeSnapshot()
+        try await writeSnapshotInTurn()
     }
 
     private static func plan(_ state: State, _ epoch: Int, _ policy: RetentionPolicy) -> RetentionPlan {
@@ -91,6 +97,10 @@ final class Catalog: Sendable {
     }
 
     func writeSnapshot() async throws(StorageError) {
+        try await turn.take { () async throws(StorageError) in try await writeSnapshotInTurn() }
+    }
+
+    private func writeSnapshotInTurn() async throws(StorageError) {
         try await hold.check()
         let state = current
         let plan = Self.plan(state, epoch, policy)
@@ -120,6 +130,10 @@ final class Catalog: Sendable {
     /// A failure is logged and tried again later, never forgotten. What should go and was not announced, because the
     /// snapshot could not or must not be written, stays until it is.
     func evictAnnounced() async throws(StorageError) {
+        try await turn.take { () async throws(StorageError) in try await evictInTurn() }
+    }
+
+    private func evictInTurn() async throws(StorageError) {
         let state = current
         for attempt in state.evicting.intersection(state.announced).sorted(by: { $0.sequence < $1.sequence }) {
             guard let entry = state.entries.first(where: { $0.attempt == attempt }) else {
