@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shlex
 import shutil
 import signal
 import struct
@@ -36,7 +37,7 @@ def heading(number: int, text: str) -> None:
 
 def say(text: str) -> None:
     """A line of the demo itself."""
-    print(f"   {text}", flush=True)
+    print(f"   {text}".rstrip(), flush=True)
 
 
 class Trainer:
@@ -184,10 +185,11 @@ def main() -> None:
         accuracy = predict(results[1], work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    print(f"\nDone in {time.monotonic() - begin:.0f} s. Look around, or remove both runs:")
-    say(f"raystorage metrics {results[1].path}")
-    say(f"raystorage verify {results[1].path}")
-    say(f"rm -r {results[0].path} {results[1].path}")
+    print(f"\nDone in {time.monotonic() - begin:.0f} s. Look around (here, in the clone), or remove both runs:")
+    paths = [shlex.quote(result.path) for result in results]
+    for command in ("metrics", "verify"):
+        say(f"PYTHONPATH=python {os.path.relpath(sys.executable)} -m raystorage {command} {paths[1]}")
+    say(f"rm -r {' '.join(paths)}")
     if not equal or accuracy < 0.9:
         sys.exit("the demo failed")
 

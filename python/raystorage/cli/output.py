@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _COLOURS = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 _GAP = "  "
 _NARROWEST = 8
+# Columns that are cut first, and how far: of a time the date stays. Names are there to be copied.
+_GIVE_WAY = (("METRICS", 8), ("CREATED", 11), ("MODIFIED", 11))
 
 
 def print_json(document: object) -> None:
@@ -88,7 +90,7 @@ def shortened(text: str, columns: int) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> None:
-    """Prints aligned columns. On a terminal the widest columns are cut until a line fits; in a pipe none is.
+    """Prints aligned columns. On a terminal columns are cut until a line fits, names last; in a pipe none is.
 
     Args:
         headings: One for each column.
@@ -98,18 +100,24 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: frozens
     cells = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(width(line[column]) for line in [list(headings), *cells]) for column in range(len(headings))]
     if sys.stdout.isatty():
-        _fit(widths, shutil.get_terminal_size().columns)
+        _fit(widths, headings, shutil.get_terminal_size().columns)
     print(colour(_line(headings, headings, widths, right), "bold"))
     for row in cells:
         print(_line(row, headings, widths, right))
 
 
-def _fit(widths: list[int], columns: int) -> None:
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > columns:
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        if widths[widest] <= _NARROWEST:
-            return
-        widths[widest] -= 1
+def _fit(widths: list[int], headings: Sequence[str], columns: int) -> None:
+    def cut(candidates: Sequence[int], narrowest: int) -> None:
+        while sum(widths) + len(_GAP) * (len(widths) - 1) > columns:
+            widest = max(candidates, key=widths.__getitem__)
+            if widths[widest] <= narrowest:
+                return
+            widths[widest] -= 1
+
+    for heading, narrowest in _GIVE_WAY:
+        if heading in headings:
+            cut([headings.index(heading)], narrowest)
+    cut(range(len(widths)), _NARROWEST)
 
 
 def _line(row: Sequence[str], headings: Sequence[str], widths: Sequence[int], right: frozenset[str]) -> str:
