@@ -29,6 +29,7 @@ extension TrainingRun {
         monitor.withLock { bytesCaptured += captured.bytes }
         try metrics.append(
             index: report.index, checkpoint: passage.physicalName, metricsJSON: passage.job.metricsJSON)
+        passage.hasRow = true
         if captured.removesSourceAfterCommit {
             passage.setAside = Path.join(
                 Path.parent(passage.source), "\(Self.asidePrefix)\(passage.attempt)-\(environment.randomHex(4))")
@@ -191,7 +192,9 @@ extension TrainingRun {
         let isSkipped =
             options.whenFull == .skip && [.stagingFull, .noSpace].contains(error.code)
             && report.currentState == .pending
-        if isSkipped {
+        // The metrics outlive the checkpoint. What was refused as wrong was not reported, and a run that was taken over is
+        // somebody else's.
+        if !passage.hasRow, error.code != .invalidArgument, error.code != .superseded {
             do throws(StorageError) {
                 try metrics.append(index: report.index, checkpoint: nil, metricsJSON: passage.job.metricsJSON)
             } catch {

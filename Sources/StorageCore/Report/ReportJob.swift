@@ -21,6 +21,8 @@ struct Passage: Sendable {
     var captured: Capture.Result?
     var record: CapturedRecord?
     var stagedBytes = 0
+    /// Its metrics are in the log.
+    var hasRow = false
     var isInQueue = false
     /// Where a directory went that was handed over and had to be copied: out of its owner's way, to be removed.
     var setAside: String?
