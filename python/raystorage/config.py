@@ -136,7 +136,8 @@ class RunConfig:
         resume_from: The name of an older checkpoint of the run to go on from. Defaults to the latest.
         staging_dir: Where unfinished uploads and this machine's identity lie. Defaults to ``$RAYSTORAGE_STAGING_DIR``,
             ``$RAY_AIR_LOCAL_CACHE_DIR``, else ``/var/tmp/raystorage-<uid>``.
-        staging_max_bytes: Bytes captured and not yet committed. Defaults to half of the free space at opening.
+        staging_max_bytes: Bytes captured and not yet committed. Defaults to half of the free space at opening. A single
+            checkpoint that is larger is taken when no other is on its way.
         retry_timeout_s: How long a report may go without progress until it fails. Defaults to 3600.
         drain_timeout_s: How long opening finishes the reports of a dead trainer. Defaults to 600; None: no limit.
         max_inflight_bytes: Buffers of running copies. Defaults to 64 MiB.

@@ -179,11 +179,11 @@ extension TrainingRun {
 
     /// Ends a report that will not become a checkpoint: what was copied is removed, what was handed over goes back. When
     /// the storage did not say what became of the commit, nothing is touched.
-    func fail(_ passage: Passage, _ error: StorageError) async {
+    func fail(_ passage: inout Passage, _ error: StorageError) async {
         let report = passage.report
         var failure = error
-        let isUnknown =
-            ReportOutcome.state(after: error, commitHadBegun: report.currentState == .uploading) == .unknown
+        let outcome = ReportOutcome.state(after: error, commitHadBegun: report.currentState == .uploading)
+        let isUnknown = outcome == .unknown
         if !isUnknown, error.code != .superseded, error.detailsDocument[Capture.keptAt] == nil {
             do throws(StorageError) { try await undo(passage) } catch {
                 failure.message += "; cleaning up failed: \(error.message)"
@@ -206,6 +206,7 @@ extension TrainingRun {
                 .warning, "report \(report.index) (\(passage.name)) ended: \(failure.message)",
                 [("code", .string(failure.code.description)), ("details", failure.detailsDocument)])
         }
+        settle(&passage, as: isSkipped ? .dropped : outcome)
         report.end(failure, isExpected: isSkipped)
     }
 

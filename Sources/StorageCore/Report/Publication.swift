@@ -3,7 +3,7 @@ internal import CStorage
 extension TrainingRun {
     /// Commits a sealed report and says so, in the one order that keeps what was said true: rename, snapshot, fence,
     /// and only then "committed".
-    func commit(_ passage: Passage) async throws(StorageError) {
+    func commit(_ passage: inout Passage) async throws(StorageError) {
         let progress = Progress()
         // A holder that has been superseded commits nothing more: it would only make strays.
         try await checkFence(progress)
@@ -40,6 +40,7 @@ extension TrainingRun {
         // Ray's V1 reader fails on a checkpoint directory beside a result.json without rows.
         metrics.derive()
         if let place = passage.setAside { Self.remove(setAside: place) }
+        settle(&passage, as: .committed)
         passage.report.advance(to: .committed, checkpoint: opened.catalog.document(of: entry))
         if isAnnounced { await evict() }
     }

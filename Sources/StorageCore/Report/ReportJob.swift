@@ -100,9 +100,9 @@ extension TrainingRun {
             await previous?.value
             try report.progress.checkCancelled()
             report.advance(to: .uploading)
-            try await commit(passage)
+            try await commit(&passage)
         } catch {
-            await fail(passage, error)
+            await fail(&passage, error)
         }
         leave(passage)
     }
@@ -156,14 +156,22 @@ extension TrainingRun {
     /// Room is not asked for any more: the next may have its turn.
     func leaveLine(_ report: Report) { monitor.withLock { line.removeAll { $0 == report.index } } }
 
-    private func leave(_ passage: Passage) {
-        leaveLine(passage.report)
-        let state = passage.report.currentState
+    /// Gives back the room and the name of a report, before anybody is told of its end: who waited for it may count on
+    /// both.
+    func settle(_ passage: inout Passage, as state: ReportState) {
         monitor.withLock {
             admission.give(bytes: passage.stagedBytes)
             if passage.isInQueue { admission.leave() }
             counts[state, default: 0] += 1
             if state == .failed || state == .dropped { failedAttempts.insert(passage.attempt) }
+        }
+        passage.stagedBytes = 0
+        passage.isInQueue = false
+    }
+
+    private func leave(_ passage: Passage) {
+        leaveLine(passage.report)
+        monitor.withLock {
             unsettled.removeAll { $0.isFinal && !$0.hasUnobservedFailure }
             monitor.broadcast()
         }
