@@ -191,7 +191,8 @@ static void note(const char *head, long number, enum call call, const char *path
 }
 
 static void signal_self(int number) {
-  syscall(SYS_kill, syscall(SYS_getpid), number);
+  /* To this very thread: the process as a whole might be stopped only after this thread has gone on and made its call. */
+  syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), number);
   /* SIGKILL takes effect at the return to user space; never go on from here. */
   while (number == SIGKILL) syscall(SYS_pause);
 }
