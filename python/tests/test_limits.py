@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from processes import Process
+
 from raystorage import Checkpoint, ReportState, Result, StagingFullError
 
 _SLOW = "call=fsync|fdatasync path=*/attempts/*model.bin do=stop"
+
 
 @pytest.mark.parametrize("when_full", ["wait", "skip", "error"])
 def test_reports_beyond_the_pending_limit_wait_or_are_skipped_or_refused(
@@ -49,7 +51,9 @@ def slow(directory) -> Path:
 
 
 @pytest.mark.parametrize("when_full", ["skip", "error"])
-def test_a_checkpoint_that_does_not_fit_beside_others_is_skipped_or_refused(open_run, directory, when_full: str) -> None:
+def test_a_checkpoint_that_does_not_fit_beside_others_is_skipped_or_refused(
+    open_run, directory, when_full: str
+) -> None:
     """P6, P7, P9, P14."""
     run = open_run(staging_max_bytes=10_000, when_full=when_full, durability="fsync")
     big = directory({"big": b"x" * 6000})

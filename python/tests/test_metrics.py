@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 import pytest
+
 from raystorage import Checkpoint, InvalidArgumentError, Result, StorageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ TAKEN = {
     "minus infinity": (-math.inf, -math.inf),
     "bool": (True, True),
     "none": (None, None),
-    "text": ("é\u0301 \n \" \\ \x00 \U0001f600", "é\u0301 \n \" \\ \x00 \U0001f600"),
+    "text": ('é\u0301 \n " \\ \x00 \U0001f600', 'é\u0301 \n " \\ \x00 \U0001f600'),
     "beyond 64 bits": (2**200, 2**200),
     "beyond double": (2**63 + 1, 2**63 + 1),
     "list": ([1, [2.5, None]], [1, [2.5, None]]),

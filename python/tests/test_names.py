@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-import raystorage
 from processes import Process
+
+import raystorage
 from raystorage import AlreadyExistsError, Checkpoint, CheckpointConfig, InvalidArgumentError, NotFoundError, Result
 
 
@@ -210,7 +211,7 @@ def test_before_the_first_commit_the_latest_is_what_was_resumed_from(open_run, d
 
 def test_a_name_that_is_not_there_cannot_be_gone_back_to(open_run, directory) -> None:
     train(open_run, directory, range(2), named=True).close()
-    with pytest.raises(NotFoundError, match='"step7".*it has "step0", "step1"'):
+    with pytest.raises(NotFoundError, match=r'"step7".*it has "step0", "step1"'):
         open_run(resume_from="step7")
     with pytest.raises(NotFoundError):
         open_run("other", resume_from="step0")
@@ -220,9 +221,7 @@ def test_a_name_that_is_not_there_cannot_be_gone_back_to(open_run, directory) ->
 def test_retention_counts_strays_like_all_others_and_keeps_the_latest_of_the_line(open_run, directory) -> None:
     """P8."""
     train(open_run, directory, range(4), named=False).close()
-    run = open_run(
-        resume_from="checkpoint_000001_000000000", checkpoint_config=CheckpointConfig(2, "step", "max")
-    )
+    run = open_run(resume_from="checkpoint_000001_000000000", checkpoint_config=CheckpointConfig(2, "step", "max"))
     run.report({"step": 1}, Checkpoint(directory(1))).wait()
     result = run.close()
     assert by_status(result) == {

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import raystorage
 from processes import Process, python
+
+import raystorage
 from raystorage import (
     Checkpoint,
     CheckpointConfig,
