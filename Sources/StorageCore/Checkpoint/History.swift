@@ -47,6 +47,25 @@ struct History: Sendable, Equatable {
         return found.map { $0.entry }
     }
 
+    /// The directory that the line of an epoch began with, when it was not ours (Ray's); nil: it began from nothing.
+    func start(of epoch: Int) -> String? {
+        var current = epoch
+        while let point = resumePoints[current] {
+            guard let attempt = point.attempt else { return point.physicalName }
+            guard attempt.sequence.epoch < current else { return nil }
+            current = attempt.sequence.epoch
+        }
+        return nil
+    }
+
+    /// The candidates of a line, and behind them what it began with.
+    func candidates(
+        _ entries: [CheckpointEntry], foreign: [CheckpointEntry], of epoch: Int
+    ) -> [CheckpointEntry] {
+        let name = start(of: epoch).map { Array($0.utf8) }
+        return candidates(entries, of: epoch) + foreign.filter { Array($0.physicalName.utf8) == name }
+    }
+
     /// The status of each entry, seen from the line of `epoch`.
     func statuses(_ entries: [CheckpointEntry], of epoch: Int?) -> [String: CheckpointStatus] {
         var statuses: [String: CheckpointStatus] = [:]

@@ -53,7 +53,16 @@ public struct CheckpointAccess: Sendable {
     /// was looked at, but is still what they must be equal to.
     func manifest() throws(StorageError) -> Manifest? {
         try checkExists()
-        return try Manifest.read(directory: directory)
+        if let manifest = try Manifest.read(directory: directory) { return manifest }
+        let run = Path.parent(directory)
+        guard try System.status(Path.join(run, RunLayout.record)) != nil,
+            let claim = try Ownership.claim(on: Path.name(directory), root: run)
+        else { return nil }
+        // Ours, and not whole: never handed out as somebody's plain files (P1).
+        throw StorageError(
+            claim.wasCommitted ? .checksum : .notFound,
+            "\(quoted(directory)) has no manifest: it is \(claim.wasCommitted ? "damaged" : "not committed")",
+            details: [("path", .string(directory))])
     }
 
     /// The manifest document.

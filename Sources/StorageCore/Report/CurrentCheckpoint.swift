@@ -30,7 +30,8 @@ extension TrainingRun {
 
     private func fallBack(from entry: CheckpointEntry, _ problem: String) async throws(StorageError) {
         let state = opened.catalog.current
-        let older = state.history.candidates(state.entries, of: epoch).first { $0.id != entry.id }
+        let older = state.history.candidates(state.entries, foreign: state.foreign, of: epoch)
+            .first { $0.id != entry.id }
         let turn = (state.history.resumePoints[epoch]?.turn ?? 0) + 1
         Log.shared.write(
             .warning,

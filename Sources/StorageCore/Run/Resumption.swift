@@ -13,9 +13,14 @@ struct Resumption: Sendable {
     func choose() async throws(StorageError) -> (Catalog, CheckpointEntry?) {
         progress.phase = "choosing where to resume from"
         var state = try await RunReader(backend: backend).read()
-        let indexed = try await readIndex()
-        try evictWhatRayEvicted(&state, indexed)
+        let index = try await readIndex()
+        // From here on something is moved, which is for those who have not been superseded themselves.
+        try await hold.check()
+        try evictWhatRayEvicted(&state, index)
+        try putBackResumePoint(&state)
         let entry = try await firstUsable(candidates(state))
+        warnOfDamage(state, index, entry)
+        try await leaveOutUnpublished(&state, index, entry)
         let base = reportBase(state)
         try await Self.write(entry, turn: 0, base: base, epoch: hold.epoch, backend: backend)
         state.history.add(
@@ -24,8 +29,7 @@ struct Resumption: Sendable {
             store: store, backend: backend, hold: hold, policy: options.retention,
             state: Catalog.State(
                 entries: state.committed, foreign: state.foreign, history: state.history,
-                trashed: Dictionary(
-                    uniqueKeysWithValues: try store.trashed().map { ($0, environment.bootMilliseconds()) }),
+                trashed: try trash(state),
                 reportBase: base,
                 currentReportIndex: base,
                 validations: state.snapshot?.validations ?? [:]))
@@ -48,12 +52,7 @@ struct Resumption: Sendable {
         guard let line = state.history.lastStarted(before: epoch) else {
             return state.latest.map { [$0] } ?? []
         }
-        var found = state.history.candidates(state.committed, of: line)
-        // A line that began with Ray's checkpoint ends there.
-        if let name = state.history.resumePoints[line]?.physicalName {
-            found += state.foreign.filter { Array($0.physicalName.utf8) == Array(name.utf8) }
-        }
-        return found
+        return state.history.candidates(state.committed, foreign: state.foreign, of: line)
     }
 
     /// A checkpoint by name: what the name means now, else by its directory.
@@ -100,6 +99,71 @@ struct Resumption: Sendable {
             let report = try await Verify.run(
                 directory: directory, manifest: manifest, sizesOnly: true, progress: progress)
             if let problem = report.problems.first(where: { $0.kind != .extra }) { throw problem.error(in: directory) }
+        }
+    }
+
+    // MARK: - What evictors left
+
+    /// An evictor that was suspended while the last launch chose its checkpoint may have moved it to the trash since. It
+    /// is still where the line goes on, unless something newer was committed on it.
+    private func putBackResumePoint(_ state: inout RunState) throws(StorageError) {
+        guard let line = state.history.lastStarted(before: epoch), let point = state.history.resumePoints[line],
+            let attempt = point.attempt, let name = point.physicalName, try store.trashed().contains(attempt)
+        else { return }
+        let newest = state.history.candidates(state.committed, of: line).first?.sequence
+        if let newest, newest >= attempt.sequence { return }
+        guard try store.restoreFromTrash(attempt, physicalName: name),
+            let summary = try ManifestSummary.read(directory: store.path(name))
+        else { return }
+        state.committed.append(summary.entry)
+        state.committed.sort { ($0.sequence ?? .start) < ($1.sequence ?? .start) }
+    }
+
+    /// What lies in the trash and may be purged. What was listed as committed was moved there since, by an evictor that
+    /// was suspended before: it goes back.
+    private func trash(_ state: RunState) throws(StorageError) -> [AttemptID: Int64] {
+        var trashed: [AttemptID: Int64] = [:]
+        for attempt in try store.trashed() {
+            if let entry = state.committed.first(where: { $0.attempt == attempt }) {
+                _ = try store.restoreFromTrash(attempt, physicalName: entry.physicalName)
+            } else {
+                trashed[attempt] = environment.bootMilliseconds()
+            }
+        }
+        return trashed
+    }
+
+    // MARK: - What is not whole
+
+    /// Directories without a whole manifest are not even candidates; what they cost is said all the same.
+    private func warnOfDamage(_ state: RunState, _ index: CheckpointIndex?, _ entry: CheckpointEntry?) {
+        let published = Set((index?.entries ?? []).map { Array($0.physicalName.utf8) })
+        let line = state.history.lastStarted(before: epoch)
+        for (name, claim) in state.damaged.sorted(by: { $0.claim.sequence < $1.claim.sequence }) {
+            guard claim.wasCommitted || published.contains(Array(name.utf8)) else { continue }
+            guard let line, state.history.isOnLine(claim.sequence, of: line) else { continue }
+            if let sequence = entry?.sequence, claim.sequence < sequence { continue }
+            Log.shared.write(
+                .warning,
+                "checkpoint \(quoted(name)) is damaged (\(quoted(store.path(name))) has no whole manifest): going on from"
+                    + " \(entry.map { quoted($0.name) } ?? "the beginning") instead")
+        }
+    }
+
+    /// What was committed and never published, by us or by Ray, is taken in only when all its files are there.
+    private func leaveOutUnpublished(
+        _ state: inout RunState, _ index: CheckpointIndex?, _ chosen: CheckpointEntry?
+    ) async throws(StorageError) {
+        let published = Set((index?.entries ?? []).map(\.attempt))
+        let listed = Set((state.snapshot?.entries ?? []).map { Array($0.physicalName.utf8) })
+        for entry in state.committed where entry.id != chosen?.id {
+            guard let attempt = entry.attempt, !published.contains(attempt) else { continue }
+            if listed.contains(Array(entry.physicalName.utf8)) { continue }
+            guard let problem = try await problem(entry) else { continue }
+            state.committed.removeAll { $0.attempt == attempt }
+            Log.shared.write(
+                .warning, "checkpoint \(quoted(entry.name)) was never published and is left out: \(problem)",
+                [("path", .string(store.path(entry.physicalName)))])
         }
     }
 

@@ -22,6 +22,8 @@ struct RunState: Sendable {
     var committed: [CheckpointEntry]
     /// Checkpoint directories of others, in the order of Ray's snapshot or by name.
     var foreign: [CheckpointEntry]
+    /// Directories that are ours and have no whole manifest: refused.
+    var damaged: [(name: String, claim: Ownership.Claim)] = []
     var snapshot: Snapshot?
 
     var lastEpoch: EpochRecord? { epochs.last }
@@ -125,10 +127,11 @@ struct RunReader: Sendable {
         for name in try await backend.list("") where name.utf8.last == UInt8(ascii: "/") {
             let directory = String(name.dropLast())
             if directory == RunLayout.own { continue }
-            if let summary = try ManifestSummary.read(directory: Path.join(root, directory)),
-                summary.runID == state.runID, Array(summary.physicalName.utf8) == Array(directory.utf8)
-            {
+            let summary = try ManifestSummary.read(directory: Path.join(root, directory))
+            if let summary, summary.runID == state.runID, summary.physicalName.utf8.elementsEqual(directory.utf8) {
                 state.committed.append(summary.entry)
+            } else if summary == nil, let claim = try Ownership.claim(on: directory, root: root) {
+                state.damaged.append((directory, claim))
             } else if directory.hasPrefix("checkpoint_") || listed[Array(directory.utf8)] != nil {
                 foreign.append(directory)
             }
