@@ -41,7 +41,7 @@ fi
 
 tree=$machine/tree
 rm -rf "$tree"
-mkdir -p "$tree"/{bin,dev,proc,sys,tmp,mnt,modules}
+mkdir -p "$tree"/{bin,dev,proc,sys,tmp,mnt,modules,libraries}
 cp "$(command -v busybox)" "$tree/bin/busybox"
 
 # Modules in the order in which they must be loaded: what one depends on comes first.
@@ -63,10 +63,12 @@ for name in virtio_pci virtio_blk; do add_module "$name"; done
 
 for program in "$@"; do
     cp "$program" "$tree/bin/"
-    # Each library under its full path, so that the loader finds it where it looks.
+    # The loader under the path that programs name, the rest in one folder that LD_LIBRARY_PATH names.
     ldd "$program" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do
-        mkdir -p "$tree$(dirname "$library")"
-        cp -L "$library" "$tree$library"
+        case "$library" in
+            */ld-linux*) mkdir -p "$tree$(dirname "$library")" && cp -L "$library" "$tree$library" ;;
+            *) cp -L "$library" "$tree/libraries/" ;;
+        esac
     done || true
 done
 
@@ -74,7 +76,7 @@ cat >"$tree/init" <<'INIT'
 #!/bin/busybox sh
 # Mounts the disk and runs the commands of the kernel's command line: one line of shell, %20 for blanks.
 /bin/busybox --install -s /bin
-export PATH=/bin
+export PATH=/bin LD_LIBRARY_PATH=/libraries
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
