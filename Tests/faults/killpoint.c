@@ -15,6 +15,7 @@
  *                           error-after:ERRNO       the call is carried out and then reported as failed (a lost reply)
  *                           lose:ERRNO              like error, for fsync and fdatasync: and what was written is gone, as
  *                                                   after a real failed writeback (the file's last 4 KiB become zero)
+ *                           hold                    the call waits until the file RAYSTORAGE_FAULT_GATE exists, a minute at most
  *                           short                   half of the bytes of a write are written
  *                           exit                    the call does nothing, the process ends with _exit(99)
  *   RAYSTORAGE_FAULT_ROOT=PART           calls whose path does not contain PART are neither logged nor matched
@@ -43,6 +44,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef FICLONE
@@ -65,7 +67,8 @@ static const char *const call_names[CALL_COUNT] = {
     "utimens", "chmod", "truncate", "fallocate",
     "open", "read", "stat", "list", "close_read"};
 
-enum action { DO_NOTHING, DO_KILL, DO_KILL_AFTER, DO_STOP, DO_STOP_AFTER, DO_ERROR, DO_ERROR_AFTER, DO_LOSE, DO_SHORT, DO_EXIT };
+enum action { DO_NOTHING, DO_KILL, DO_KILL_AFTER, DO_STOP, DO_STOP_AFTER, DO_ERROR, DO_ERROR_AFTER, DO_LOSE, DO_SHORT, DO_EXIT,
+              DO_HOLD };
 
 struct rule {
   uint32_t calls; /* bit per enum call */
@@ -121,7 +124,8 @@ static uint32_t parse_calls(char *text) {
 static void parse_action(struct rule *rule, char *text) {
   static const struct { const char *name; enum action action; } names[] = {
       {"kill", DO_KILL}, {"kill-after", DO_KILL_AFTER}, {"stop", DO_STOP}, {"stop-after", DO_STOP_AFTER}, {"error", DO_ERROR},
-      {"error-after", DO_ERROR_AFTER}, {"lose", DO_LOSE}, {"short", DO_SHORT}, {"exit", DO_EXIT}};
+      {"error-after", DO_ERROR_AFTER}, {"lose", DO_LOSE}, {"short", DO_SHORT}, {"exit", DO_EXIT},
+      {"hold", DO_HOLD}};
   char *argument = strchr(text, ':');
   if (argument) *argument++ = 0;
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -197,6 +201,12 @@ static void signal_self(int number) {
   while (number == SIGKILL) syscall(SYS_pause);
 }
 
+static void hold(void) {
+  const char *gate = getenv("RAYSTORAGE_FAULT_GATE");
+  const struct timespec pause = {0, 1000000};
+  for (int patience = 0; gate && patience < 60000 && syscall(SYS_access, gate, F_OK) != 0; patience++) nanosleep(&pause, NULL);
+}
+
 /* What to do with one call; `path` lives as long as the verdict is used. */
 struct verdict {
   enum action action;
@@ -220,6 +230,7 @@ static struct verdict judge(enum call call, const char *path) {
   }
   if (verdict.action == DO_KILL) signal_self(SIGKILL);
   if (verdict.action == DO_STOP) signal_self(SIGSTOP);
+  if (verdict.action == DO_HOLD) hold();
   if (verdict.action == DO_EXIT) syscall(SYS_exit_group, 99);
   return verdict;
 }

@@ -1,4 +1,4 @@
-"""What all tests share: the fixtures of the fault harness in Tests/faults, and surroundings of their own for each test."""
+"""What all tests share: the fixtures of the fault harness in Tests/faults, and surroundings of their own for each."""
 
 from __future__ import annotations
 

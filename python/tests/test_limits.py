@@ -78,12 +78,24 @@ def test_a_checkpoint_larger_than_the_limit_is_taken_when_it_is_alone(open_run, 
     assert run.report({}, Checkpoint(directory())).wait() is not None
 
 
-def test_waiting_for_room_that_does_not_come_ends_with_an_error(open_run, directory) -> None:
-    """P6, P7: retry_timeout_s bounds it."""
-    run = open_run(staging_max_bytes=10_000, retry_timeout_s=0.05, durability="fsync")
-    run.report({"step": 0}, Checkpoint(slow(directory)))
-    with pytest.raises(StagingFullError, match="staging_max_bytes is 10000"):
-        run.report({"step": 1}, Checkpoint(directory({"big": b"x" * 6000})))
+def test_waiting_for_room_that_does_not_come_ends_with_an_error(storage: Path) -> None:
+    """P6, P7: retry_timeout_s bounds it. The first checkpoint is held at its fsync until the second has given up."""
+    code = """
+        run = Run(RunConfig("r", sys.argv[1], staging_max_bytes=1500, retry_timeout_s=0.05))
+        first = run.report({"step": 0}, source(sys.argv[2]))
+        try:
+            run.report({"step": 1}, source(sys.argv[2]))
+        except StagingFullError as error:
+            say(error)
+        open(os.environ["RAYSTORAGE_FAULT_GATE"], "w").close()
+        say(first.wait(timeout_s=30) is not None)
+        """
+    env = {"RAYSTORAGE_FAULT_GATE": str(storage.parent / "gate")}
+    faults = "call=fsync path=*/attempts/*model.bin hit=1 do=hold"
+    with Process(code, storage, storage.parent / "src", env=env, faults=faults) as process:
+        assert "staging_max_bytes is 1500" in process.line()
+        assert process.line() == "True"
+        assert process.end().code == 0
 
 
 @pytest.mark.parametrize("durability", ["fsync", "none"])
