@@ -90,6 +90,16 @@ import Testing
         }
     }
 
+    @Test func `with a journal entry that cannot be read it is lost, unless its manifest proves it`() {
+        for (isSealed, expected) in [(true, LeftoverDecision.commit), (false, .lost("its journal entry is damaged"))] {
+            let facts = LeftoverDecision.Facts(
+                hasDirectory: true, isSealed: isSealed, captured: nil, epochHostID: "us", hasSource: false,
+                hasDamagedJournal: true)
+            #expect(LeftoverDecision.decide(facts, hostID: "us", bootID: "now") == expected)
+            #expect(LeftoverDecision.decide(facts, hostID: "them", bootID: "now") == .leave)
+        }
+    }
+
     @Test func `the journal entry survives the way through its file`() throws {
         for journal in [Journal.intent, .handedIntent, .complete] {
             let record = try #require(Self.record(journal, host: "us"))

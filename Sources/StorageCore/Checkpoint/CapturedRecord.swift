@@ -51,6 +51,7 @@ struct CapturedRecord: Sendable, Equatable {
         guard let runID = document["run_id"]?.stringValue,
             let attempt = document["attempt"]?.stringValue.flatMap(AttemptID.init),
             let name = document["name"]?.stringValue, let physicalName = document["physical_name"]?.stringValue,
+            CheckpointName.isPhysical(physicalName),
             let hostID = document["host_id"]?.stringValue, let bootID = document["boot_id"]?.stringValue
         else { return nil }
         self.init(
@@ -91,13 +92,18 @@ enum LeftoverDecision: Equatable {
         var hasSource: Bool
         /// The attempt directory has no entries.
         var isEmpty = false
+        /// There is a journal entry that cannot be read: a power cut took what was not on the disk yet.
+        var hasDamagedJournal = false
     }
 
     static func decide(_ facts: Facts, hostID: String, bootID: String) -> LeftoverDecision {
         guard (facts.captured?.hostID ?? facts.epochHostID) == hostID else { return .leave }
         guard facts.hasDirectory else { return .discard }
         if facts.isSealed { return .commit }
-        guard let captured = facts.captured else { return .discard }
+        guard let captured = facts.captured else {
+            // Somebody may have been told that it was captured.
+            return facts.hasDamagedJournal ? .lost("its journal entry is damaged") : .discard
+        }
         guard captured.isComplete else {
             // With only the intent, what is in the directory came by the rename; an empty one was made for it.
             guard let source = captured.source, !facts.isEmpty else { return .discard }

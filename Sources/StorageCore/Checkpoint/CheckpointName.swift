@@ -38,6 +38,12 @@ public enum CheckpointName {
         isFirstClaim ? name : "\(name)~\(attempt)"
     }
 
+    /// Whether a document may name this as a checkpoint's directory: one component directly below the run, not hidden.
+    static func isPhysical(_ name: String) -> Bool {
+        guard let first = name.utf8.first, first != UInt8(ascii: ".") else { return false }
+        return !name.utf8.contains { $0 == UInt8(ascii: "/") || $0 == 0 }
+    }
+
     /// The attempt that a later claim's directory belongs to, nil for any other directory.
     static func attempt(ofPhysical name: String) -> AttemptID? {
         guard let tilde = name.utf8.lastIndex(of: UInt8(ascii: "~")) else { return nil }

@@ -29,7 +29,8 @@ struct ManifestSummary: Sendable, Equatable {
     init?(_ document: JSONValue) {
         guard let runID = document["run_id"]?.stringValue,
             let attempt = document["attempt"]?.stringValue.flatMap(AttemptID.init),
-            let name = document["name"]?.stringValue, let physicalName = document["physical_name"]?.stringValue
+            let name = document["name"]?.stringValue, let physicalName = document["physical_name"]?.stringValue,
+            CheckpointName.isPhysical(physicalName)
         else { return nil }
         self.runID = runID
         self.attempt = attempt

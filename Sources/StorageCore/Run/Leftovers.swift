@@ -76,10 +76,12 @@ struct Leftovers: Sendable {
         let directory = store.directory(attempt)
         var hasSource = false
         if let source = captured?.source { hasSource = try System.status(source) != nil }
+        let hasJournal = try System.status(store.path(RunLayout.captured(attempt))) != nil
         return LeftoverDecision.Facts(
             hasDirectory: try System.status(directory) != nil, isSealed: try store.isOurs(directory, attempt),
             captured: captured, epochHostID: hosts[attempt.sequence.epoch], hasSource: hasSource,
-            isEmpty: (try? System.list(directory).isEmpty) ?? false)
+            isEmpty: (try? System.list(directory).isEmpty) ?? false,
+            hasDamagedJournal: captured == nil && hasJournal)
     }
 
     private func commit(
