@@ -30,15 +30,15 @@ demo: lib
 test: test-swift test-python
 
 test-swift:
-	@scripts/install-dependencies.sh build
-	@swift test
+	@scripts/install-dependencies.sh build s3 python
+	@scripts/test-swift.sh
 
 test-python: lib
-	@scripts/install-dependencies.sh test python
+	@scripts/install-dependencies.sh test s3 python
 	@scripts/test-python.sh $(PYTEST)
 
 test-long: lib
-	@scripts/install-dependencies.sh test python
+	@scripts/install-dependencies.sh test s3 python
 	@scripts/test-python.sh --long $(PYTEST)
 
 wheel:
@@ -49,7 +49,7 @@ install: lib
 	@scripts/install.sh "$(PREFIX)"
 
 bench: lib
-	@scripts/install-dependencies.sh python
+	@scripts/install-dependencies.sh s3 python bench
 	@.venv/bin/python benchmarks/run.py $(BENCH)
 
 lint:

@@ -20,7 +20,7 @@ let package = Package(
             cSettings: [
                 .define("_GNU_SOURCE"), .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]),
             ],
-            linkerSettings: [.linkedLibrary("isal")]
+            linkerSettings: ["isal", "curl", "ssl", "crypto", "expat"].map { .linkedLibrary($0) }
         ),
         .target(name: "StorageCore", dependencies: ["CStorage"], swiftSettings: strict),
         .target(name: "StorageABI", dependencies: ["StorageCore", "CStorage"], swiftSettings: strict),

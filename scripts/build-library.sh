@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds build/libraystorage.so: release, Swift runtime inside, only raystorage_* exported, stripped; then checks it.
 #
-#   RAYSTORAGE_SHARED_DEPS=1   link the system's shared ISA-L and C++ runtime instead of static ones
+#   RAYSTORAGE_SHARED_DEPS=1   link the system's shared ISA-L, curl, OpenSSL, expat and C++ runtime, not static ones
 #
-# Without the sources of ISA-L the shared one is taken; only wheels then fail (scripts/build-wheel.sh says so).
+# Without the sources of ISA-L and curl the shared ones are taken; only wheels then fail (scripts/build-wheel.sh says so).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
 soname=libraystorage.so.1
+# With curl, OpenSSL and expat inside 4 MiB more.
 max_bytes=$((16 * 1024 * 1024))
 max_glibc=2.34
 command -v swift >/dev/null 2>&1 || fail "swift is not in PATH: install Swift 6.3"
@@ -16,13 +17,14 @@ mkdir -p "$BUILD/deps/static"
 
 extra=()
 if [ -z "${RAYSTORAGE_SHARED_DEPS:-}" ]; then
-    if scripts/build-isal.sh; then
-        # The directory holds archives only and comes first, so -lisal and -lstdc++ find these. libgcc_s stays shared:
+    if scripts/build-isal.sh && scripts/build-curl.sh; then
+        # The directory holds archives only and comes first, so -lisal, -lcurl and the others find these. libgcc_s stays shared:
         # the unwinder of the static one needs glibc 2.35.
         ln -sf "$(gcc -print-file-name=libstdc++.a)" "$BUILD/deps/static/libstdc++.a"
         extra+=(-Xswiftc "-L$BUILD/deps/static")
+        max_bytes=$((20 * 1024 * 1024))
     else
-        say "linking the shared ISA-L instead"
+        say "linking shared libraries instead"
     fi
 fi
 clang -O2 -fPIC -Wall -Wextra -Werror -c scripts/glibc-compat.c -o "$BUILD/deps/glibc-compat.o"
@@ -31,7 +33,7 @@ clang -O2 -fPIC -Wall -Wextra -Werror -c scripts/glibc-compat.c -o "$BUILD/deps/
 swift build -c release --product raystorage --static-swift-stdlib \
     -Xswiftc -static-stdlib -Xswiftc -use-ld=lld "${extra[@]}" \
     -Xlinker "--version-script=$ROOT/libraystorage.map" -Xlinker "-soname=$soname" \
-    -Xlinker "$BUILD/deps/glibc-compat.o" -Xlinker --wrap=hypotf -Xlinker --gc-sections -Xlinker --as-needed
+    -Xlinker "$BUILD/deps/glibc-compat.o" -Xlinker --wrap=hypotf -Xlinker --wrap=arc4random_buf -Xlinker --gc-sections -Xlinker --as-needed
 
 # A new file and a rename: a process that has the old one mapped keeps it.
 strip --strip-unneeded -o "$BUILD/libraystorage.so.new" "$(swift build -c release --show-bin-path)/libraystorage.so"

@@ -7,7 +7,7 @@ cd "$ROOT"
 max_bytes=$((20 * 1024 * 1024))
 python=$ROOT/.venv/bin/python
 # A wheel for other machines carries its dependencies inside.
-[ -f build/deps/static/libisal.a ] || scripts/build-isal.sh || fail "a wheel needs the static ISA-L"
+scripts/build-isal.sh && scripts/build-curl.sh || fail "a wheel needs static libraries"
 scripts/build-library.sh
 
 header_version=$(sed -n 's/^#define RAYSTORAGE_VERSION "\(.*\)"/\1/p' include/raystorage.h)

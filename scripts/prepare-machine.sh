@@ -2,7 +2,7 @@
 # Makes what the power-cut tests boot: build/machine/vmlinuz and build/machine/initramfs.cpio.gz.
 #
 # The kernel is Debian's own, unpacked beside the project, not installed. The initial file system holds busybox, the
-# modules for a virtio disk, and the programs given as arguments with the shared libraries that they need.
+# modules for a virtio disk and for NFS, and the programs given as arguments with the shared libraries that they need.
 #
 #   scripts/prepare-machine.sh [PROGRAM...]
 #
@@ -46,20 +46,21 @@ cp "$(command -v busybox)" "$tree/bin/busybox"
 
 # Modules in the order in which they must be loaded: what one depends on comes first.
 add_module() {
-    local name=$1 file dependency
+    local name=$1 order=$2 file dependency
     file=$(find "$machine/modules" -name "$name.ko*" | head -n 1)
     [ -n "$file" ] || return 0 # built into the kernel
-    grep -qx "$name.ko" "$tree/modules/order" 2>/dev/null && return 0
-    for dependency in $(modinfo -F depends "$file" | tr ',' ' '); do add_module "$dependency"; done
+    [ ! -f "$tree/modules/$name.ko" ] || return 0
+    for dependency in $(modinfo -F depends "$file" | tr ',' ' '); do add_module "$dependency" "$order"; done
     case "$file" in
         *.xz) xz -dc "$file" >"$tree/modules/$name.ko" ;;
         *.zst) zstd -qdc "$file" >"$tree/modules/$name.ko" ;;
         *) cp "$file" "$tree/modules/$name.ko" ;;
     esac
-    printf '%s.ko\n' "$name" >>"$tree/modules/order"
+    printf '%s.ko\n' "$name" >>"$tree/modules/$order"
 }
-touch "$tree/modules/order"
-for name in virtio_pci virtio_blk; do add_module "$name"; done
+touch "$tree/modules"/{disk,nfs}
+for name in virtio_pci virtio_blk; do add_module "$name" disk; done
+for name in virtio_net nfsv4; do add_module "$name" nfs; done
 
 for program in "$@"; do
     cp "$program" "$tree/bin/"
@@ -74,7 +75,7 @@ done
 
 cat >"$tree/init" <<'INIT'
 #!/bin/busybox sh
-# Mounts the disk and runs the commands of the kernel's command line: one line of shell, %20 for blanks.
+# Mounts the disk, or an NFS server's /export, and runs the commands of the kernel's command line: one line of shell, %20 for blanks.
 /bin/busybox --install -s /bin
 export PATH=/bin LD_LIBRARY_PATH=/libraries
 mount -t proc proc /proc
@@ -82,10 +83,18 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mkdir -p /dev/shm
-while read -r module; do insmod "/modules/$module"; done </modules/order
+load() { while read -r module; do insmod "/modules/$module"; done <"/modules/$1"; }
+# The server is the host, which QEMU's network has under 10.0.2.2.
+mount_nfs() {
+    load nfs
+    ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 || return
+    mount -t nfs4 -o "addr=10.0.2.2,clientaddr=10.0.2.15,proto=tcp,port=$1,$2" 10.0.2.2:/export /mnt
+}
+load disk
 stty -opost </dev/console 2>/dev/null
 echo "machine: booted"
-mount -t ext4 /dev/vda /mnt && echo "machine: mounted" || echo "machine: no mount"
+nfs=$(sed -n 's/.*raystorage\.nfs=\([^ ]*\).*/\1/p' /proc/cmdline)
+if [ -n "$nfs" ]; then mount_nfs "${nfs%%/*}" "${nfs#*/}"; else mount -t ext4 /dev/vda /mnt; fi && echo "machine: mounted" || echo "machine: no mount"
 command=$(sed -n 's/.*raystorage\.run=\([^ ]*\).*/\1/p' /proc/cmdline | sed 's/%20/ /g')
 sh -c "$command"
 echo "machine: done $?"

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -30,6 +31,13 @@ int cs_lock_file(int fd, int exclusive, int wait, pid_t *holder) {
   if (wait || (errno != EACCES && errno != EAGAIN)) return -1;
   if (fcntl(fd, F_GETLK, &lock) == 0 && holder) *holder = lock.l_type == F_UNLCK ? 0 : lock.l_pid;
   return 1;
+}
+
+int cs_lock_holder(int fd, pid_t *holder) {
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (fcntl(fd, F_GETLK, &lock) != 0) return -1;
+  if (holder) *holder = lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+  return lock.l_type != F_UNLCK;
 }
 
 int cs_unlock_file(int fd) {
@@ -123,6 +131,37 @@ void *cs_slot_set(void *value) {
 void cs_slot_clear(void) {
   if (atomic_load(&slot_pid) == getpid()) atomic_store(&slot_value, NULL);
 }
+
+int cs_spawn(char *const arguments[], int output, pid_t *child) {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  sigset_t none, all;
+  int error = posix_spawn_file_actions_init(&actions);
+  if (error) return error;
+  error = posix_spawnattr_init(&attributes);
+  if (error) {
+    posix_spawn_file_actions_destroy(&actions);
+    return error;
+  }
+  sigemptyset(&none);
+  sigfillset(&all);
+  /* Our threads block every signal and the host may ignore some: a program inherits both. */
+  if (!error) error = posix_spawnattr_setsigmask(&attributes, &none);
+  if (!error) error = posix_spawnattr_setsigdefault(&attributes, &all);
+  if (!error) error = posix_spawnattr_setpgroup(&attributes, 0);
+  if (!error) error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  if (!error) error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (!error) error = posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+  if (!error) error = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+  if (!error) error = posix_spawnp(child, arguments[0], &actions, &attributes, arguments, environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  return error;
+}
+
+int cs_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int cs_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
 uint32_t cs_crc32c(uint32_t crc, const void *buffer, size_t length) {
   const unsigned char *bytes = buffer;

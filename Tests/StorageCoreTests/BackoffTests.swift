@@ -109,6 +109,24 @@ import Testing
         let error = #expect(throws: StorageError.self) { try result.get() }
         #expect(tries == 1 && error?.code == .cancelled)
     }
+
+    @Test(arguments: [0, 20] as [Int64]) func `what takes longer than it may is cancelled`(limit: Int64) async throws {
+        let progress = Progress()
+        let wasCancelled = await Engine.shared.limit(progress, milliseconds: limit) {
+            let deadline = Deadline(timeoutMilliseconds: 60_000)
+            while !progress.isCancelled, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
+            return progress.isCancelled
+        }
+        #expect(wasCancelled)
+    }
+
+    @Test func `what ends in time is not cancelled later`() async throws {
+        let progress = Progress()
+        let value = await Engine.shared.limit(progress, milliseconds: 100) { 7 }
+        // Longer than the limit, so that it would show.
+        await Engine.shared.sleep(milliseconds: 250)
+        #expect(value == 7 && !progress.isCancelled)
+    }
 }
 
 /// A clock that moves when it is told to, or by so much at each look.

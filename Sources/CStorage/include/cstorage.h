@@ -12,6 +12,8 @@ int cs_openat(int directory, const char *name, int flags, mode_t mode);
 /* A whole-file POSIX record lock (not inherited by fork, released by the kernel when the process dies).
  * 0: held; 1: another process holds it (its pid in *holder); -1: errno. */
 int cs_lock_file(int fd, int exclusive, int wait, pid_t *holder);
+/* Whether another process holds a lock (1) or none does (0); takes none. -1 with errno. */
+int cs_lock_holder(int fd, pid_t *holder);
 int cs_unlock_file(int fd);
 
 /* FICLONE: share the extents of a whole file. */
@@ -47,5 +49,11 @@ const char *cs_compiler(void);
 
 /* CRC-32C (Castagnoli) of RFC 3720 over length bytes, continuing from crc (0 to start). */
 uint32_t cs_crc32c(uint32_t crc, const void *buffer, size_t length);
+
+/* Starts a program found by PATH: standard output is `output`, standard input /dev/null, standard error the host's, every
+ * other descriptor closed; a process group of its own, signals as at the start of a program. 0 or an errno. */
+int cs_spawn(char *const arguments[], int output, pid_t *child);
+int cs_pipe(int ends[2]);
+int cs_set_nonblocking(int fd);
 
 #endif

@@ -35,6 +35,7 @@ public final class Progress: Sendable {
     public let filesTotal = Atomic<Int>(0)
     private let cancelled = Atomic<Bool>(false)
     private let phaseText = Mutex<String>("")
+    private let followers = Mutex<[Progress]>([])
 
     /// Starts at zero.
     public init() {}
@@ -46,7 +47,19 @@ public final class Progress: Sendable {
     }
 
     /// Asks the work to end.
-    public func cancel() { cancelled.store(true, ordering: .relaxed) }
+    public func cancel() {
+        cancelled.store(true, ordering: .relaxed)
+        for follower in followers.withLock({ $0 }) { follower.cancel() }
+    }
+
+    /// Cancels another one along, from now on.
+    func lead(_ other: Progress) {
+        followers.withLock { $0.append(other) }
+        if isCancelled { other.cancel() }
+    }
+
+    /// No longer does.
+    func release(_ other: Progress) { followers.withLock { $0.removeAll { $0 === other } } }
 
     /// Whether the work was asked to end.
     public var isCancelled: Bool { cancelled.load(ordering: .relaxed) }

@@ -2,6 +2,12 @@ internal import CStorage
 internal import Glibc
 internal import Synchronization
 
+/// Something of the process that has threads of its own, which end with the engine's.
+protocol EnginePart: AnyObject, Sendable {
+    /// Ends its threads once they have nothing to do, and waits for that until the deadline.
+    func stop(_ deadline: Deadline)
+}
+
 /// The library's own threads: an executor for tasks and a timer, made when first needed, one per process id.
 ///
 /// Swift's global executor does not survive `fork()`, and a guest in somebody's process must be able to say which
@@ -177,6 +183,8 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
             stopping = true
             timerMonitor.broadcast()
         }
+        // First those that finish what tasks wait for.
+        for object in objects.withLock({ Array($0.values) }) { (object as? any EnginePart)?.stop(deadline) }
         pool.stop(deadline)
         beats.pool.stop(deadline)
         logs.pool.stop(deadline)

@@ -13,6 +13,12 @@ final class OpenFile: Sendable {
         descriptor = try System.check("open", path) { cs_open(path, flags, mode_t(mode)) }
     }
 
+    /// Takes over a descriptor that is open.
+    init(owning descriptor: Int32, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
     deinit { if isOpen.clear() { _ = Glibc.close(descriptor) } }
 
     /// Closes; NFS tells of lost writes here (ENOSPC, EDQUOT, EIO).
@@ -43,6 +49,14 @@ final class OpenFile: Sendable {
                 }
             }
             done += count
+        }
+    }
+
+    /// Reads once, at most `limit` bytes and as many as the buffer holds; how many were read, 0 at the end.
+    func read(into buffer: inout [UInt8], limit: Int, at offset: Int) throws(StorageError) -> Int {
+        let count = min(buffer.count, max(0, limit))
+        return try System.check("read", path) {
+            buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, count, off_t(offset)) }
         }
     }
 

@@ -8,10 +8,14 @@ enum RunLayout {
     static let index = ".raystorage/index.json"
     static let attempts = ".raystorage/attempts"
     static let trash = ".raystorage/trash"
+    /// On object stores.
+    static let decisions = ".raystorage/decisions/"
     static let snapshot = "checkpoint_manager_snapshot.json"
     static let results = "result.json"
     /// Inside a checkpoint.
     static let manifest = ".raystorage/manifest.json"
+    /// The manifest before it counts: there from the first fsync on.
+    static let sealing = ".raystorage/sealing.json"
     static let metadata = ".metadata.json"
 
     static func epoch(_ number: Int) -> String { "\(epochs)\(number)/epoch.json" }
@@ -23,5 +27,11 @@ enum RunLayout {
     static func claim(_ name: String, _ attempt: AttemptID) -> String { "\(names)\(name)~\(attempt).json" }
     static func attempt(_ attempt: AttemptID) -> String { "\(attempts)/\(attempt)" }
     static func captured(_ attempt: AttemptID) -> String { "\(attempts)/\(attempt).captured.json" }
+    static func decision(_ attempt: AttemptID) -> String { "\(decisions)\(attempt).json" }
+    /// In the workspace of a run on an object store: something of the attempt may be there.
+    static func upload(_ attempt: AttemptID) -> String { "\(uploads)/\(attempt).json" }
+    /// Beside it: how far its files have come.
+    static func uploadJournal(_ attempt: AttemptID) -> String { "\(uploads)/\(attempt).journal" }
+    static let uploads = ".raystorage/uploads"
     static func trash(_ attempt: AttemptID) -> String { "\(trash)/\(attempt)" }
 }

@@ -130,15 +130,18 @@ enum System {
     }
 
     /// The names in a directory, unsorted, without `.` and `..`.
-    static func list(_ path: String) throws(StorageError) -> [String] {
+    static func list(_ path: String) throws(StorageError) -> [String] { try entries(path).map(\.name) }
+
+    /// The same with what they stand for; nil where the file system does not say.
+    static func entries(_ path: String) throws(StorageError) -> [(name: String, isDirectory: Bool?)] {
         guard let directory = opendir(path) else { throw .system(errno, "opendir", path) }
         defer { closedir(directory) }
-        var names: [String] = []
+        var entries: [(name: String, isDirectory: Bool?)] = []
         while true {
             errno = 0
             guard let entry = readdir(directory) else {
                 if errno != 0 { throw .system(errno, "readdir", path) }
-                return names
+                return entries
             }
             let name: String? = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
                 String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
@@ -148,7 +151,9 @@ enum System {
                     .invalidArgument, "a file name in \(quoted(path)) is not UTF-8: rename it",
                     details: [("path", .string(path))])
             }
-            if name != ".", name != ".." { names.append(name) }
+            if name == "." || name == ".." { continue }
+            let type = Int(entry.pointee.d_type)
+            entries.append((name, type == Int(DT_UNKNOWN) ? nil : type == Int(DT_DIR)))
         }
     }
 

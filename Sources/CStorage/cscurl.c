@@ -1,0 +1,212 @@
+#include "cscurl.h"
+
+#include "../../include/raystorage.h"
+#include "csguest.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 7.88 takes 512 KiB at most for what is received. A small request is not worth pages that are cleared for it. */
+#define SMALLEST_BUFFER (16L * 1024)
+#define LARGEST_RECEIVE_BUFFER (512L * 1024)
+#define LARGEST_SEND_BUFFER (1024L * 1024)
+
+typedef struct {
+    CURL *easy;
+    struct curl_slist *headers;
+    void *context;
+    int (*seek)(void *context, int64_t offset, int origin);
+    char error[CURL_ERROR_SIZE];
+} transfer;
+
+static long clamp(int64_t value, long least, long most) {
+    return value < least ? least : value > most ? most : (long)value;
+}
+
+static curl_socket_t on_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address) {
+    (void)data, (void)purpose;
+    int opened = cs_guest_open_socket(address->family, address->socktype, address->protocol);
+    return opened < 0 ? CURL_SOCKET_BAD : opened;
+}
+
+static int on_close_socket(void *data, curl_socket_t socket) {
+    (void)data;
+    return cs_guest_close_socket(socket);
+}
+
+static int on_seek(void *data, curl_off_t offset, int origin) {
+    transfer *self = data;
+    return self->seek(self->context, (int64_t)offset, origin) == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+}
+
+size_t cs_curl_read_abort(void) { return CURL_READFUNC_ABORT; }
+
+static int add_headers(transfer *self, const cs_curl_request *request) {
+    for (size_t index = 0; index < request->header_count + 2; index++) {
+        /* An empty value takes away what curl would add by itself. */
+        const char *line = index < request->header_count ? request->headers[index]
+            : index == request->header_count             ? "Expect:"
+                                                         : "Accept:";
+        struct curl_slist *longer = curl_slist_append(self->headers, line);
+        if (longer == NULL) return 0;
+        self->headers = longer;
+    }
+    return 1;
+}
+
+static void set_method(CURL *easy, const cs_curl_request *request) {
+    int is_write = strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0;
+    if (strcmp(request->method, "HEAD") == 0) {
+        curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    } else if (is_write || request->body_length > 0) {
+        curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)request->body_length);
+        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+    } else {
+        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+        if (strcmp(request->method, "GET") != 0) curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+    }
+}
+
+void *cs_curl_transfer_new(const cs_curl_request *request) {
+    cs_guest_initialize();
+    transfer *self = calloc(1, sizeof *self);
+    if (self == NULL) return NULL;
+    self->context = request->context;
+    self->seek = request->seek;
+    CURL *easy = self->easy = curl_easy_init();
+    if (easy == NULL || !add_headers(self, request)
+        || curl_easy_setopt(easy, CURLOPT_URL, request->url) != CURLE_OK) {
+        cs_curl_transfer_free(self);
+        return NULL;
+    }
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, self);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, self->error);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, self->headers);
+    /* The host's signals and handlers are left alone; time-outs of the resolver come from its thread. */
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, clamp(request->expected_length, SMALLEST_BUFFER, LARGEST_RECEIVE_BUFFER));
+    int64_t piece = request->body_length;
+    if (request->send_limit > 0) {
+        /* Four times a second, so that a slow transfer is no stalled one. */
+        piece = piece < request->send_limit / 4 ? piece : request->send_limit / 4;
+        curl_easy_setopt(easy, CURLOPT_MAX_SEND_SPEED_LARGE, (curl_off_t)request->send_limit);
+    }
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, clamp(piece, SMALLEST_BUFFER, LARGEST_SEND_BUFFER));
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "raystorage/" RAYSTORAGE_VERSION);
+    /* What a proxy says to CONNECT is no answer of the store. */
+    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROXY, request->proxy != NULL ? request->proxy : "");
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, request->proxy_exceptions != NULL ? request->proxy_exceptions : "");
+    /* A store has many addresses: each look-up begins with another. */
+    curl_easy_setopt(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, request->connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, request->total_timeout_ms);
+    if (request->fresh_connection) {
+        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+    }
+    if (request->bypass_proxy) curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, request->verify ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, request->verify ? 2L : 0L);
+    /* NULL takes away what was compiled in: only the caller's word counts. */
+    curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+    curl_easy_setopt(easy, CURLOPT_CAPATH, request->ca_directory);
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, request->read);
+    curl_easy_setopt(easy, CURLOPT_READDATA, request->context);
+    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
+    curl_easy_setopt(easy, CURLOPT_SEEKDATA, self);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, request->write);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, request->context);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, request->header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, request->context);
+    set_method(easy, request);
+    return self;
+}
+
+void cs_curl_transfer_free(void *pointer) {
+    transfer *self = pointer;
+    if (self == NULL) return;
+    if (self->easy != NULL) curl_easy_cleanup(self->easy);
+    curl_slist_free_all(self->headers);
+    free(self);
+}
+
+void cs_curl_transfer_state(void *pointer, cs_curl_state *state) {
+    transfer *self = pointer;
+    curl_off_t sent = 0, received = 0, announced = -1;
+    memset(state, 0, sizeof *state);
+    curl_easy_getinfo(self->easy, CURLINFO_RESPONSE_CODE, &state->status);
+    curl_easy_getinfo(self->easy, CURLINFO_NUM_CONNECTS, &state->connections);
+    curl_easy_getinfo(self->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    curl_easy_getinfo(self->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+    curl_easy_getinfo(self->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+    state->sent = sent;
+    state->received = received;
+    state->announced = announced;
+}
+
+const char *cs_curl_transfer_error(void *pointer, int code) {
+    transfer *self = pointer;
+    return self->error[0] != 0 ? self->error : curl_easy_strerror((CURLcode)code);
+}
+
+void *cs_curl_multi_new(long max_idle_connections) {
+    cs_guest_initialize();
+    CURLM *multi = curl_multi_init();
+    if (multi == NULL) return NULL;
+    curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, max_idle_connections);
+    return multi;
+}
+
+void cs_curl_multi_free(void *multi) { curl_multi_cleanup(multi); }
+
+int cs_curl_multi_add(void *multi, void *pointer) {
+    transfer *self = pointer;
+    return curl_multi_add_handle(multi, self->easy);
+}
+
+void cs_curl_multi_remove(void *multi, void *pointer) {
+    transfer *self = pointer;
+    curl_multi_remove_handle(multi, self->easy);
+}
+
+void cs_curl_multi_perform(void *multi) {
+    int running = 0;
+    curl_multi_perform(multi, &running);
+}
+
+void cs_curl_multi_poll(void *multi, int timeout_ms) {
+    cs_guest_leave();
+    curl_multi_poll(multi, NULL, 0, timeout_ms, NULL);
+    cs_guest_enter();
+}
+
+void cs_curl_multi_wakeup(void *multi) { curl_multi_wakeup(multi); }
+
+int cs_curl_multi_next(void *multi, void **context, int *code) {
+    int left = 0;
+    CURLMsg *message;
+    while ((message = curl_multi_info_read(multi, &left)) != NULL) {
+        if (message->msg != CURLMSG_DONE) continue;
+        char *data = NULL;
+        *code = (int)message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &data);
+        if (data == NULL) continue;
+        *context = ((transfer *)(void *)data)->context;
+        return 1;
+    }
+    return 0;
+}
+
+const char *cs_http_version(void) { return curl_version(); }

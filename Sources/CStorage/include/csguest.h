@@ -1,0 +1,18 @@
+/* What keeps libcurl and OpenSSL from the process that they are guests in: its exit, its forks, its environment. */
+#ifndef CSGUEST_H
+#define CSGUEST_H
+
+/* Prepares OpenSSL and libcurl, once; safe to call at any time, from any thread. */
+void cs_guest_initialize(void);
+
+/* Around all that a thread does with curl and TLS, except for waiting: fork() then never copies their locks while they
+ * are held, nor what is half changed. It waits for at most a fifth of a second. */
+void cs_guest_enter(void);
+void cs_guest_leave(void);
+
+/* A socket that programs started by the host do not inherit, and that a forked child closes. -1: errno. */
+int cs_guest_open_socket(int family, int type, int protocol);
+/* Ends the connection for the other side as well where somebody still has a copy of the descriptor. */
+int cs_guest_close_socket(int socket);
+
+#endif

@@ -1,0 +1,130 @@
+internal import Synchronization
+
+/// Keeps the credentials of a source and renews them ahead of their end, so that a run of weeks never stops for it: one request
+/// at a time, shared by all callers, in a task of its own that no caller's cancellation ends.
+final class RefreshingCredentials: AWSCredentialsProvider {
+    private struct Waiter {
+        let progress: Progress
+        let continuation: CheckedContinuation<Void, Never>
+    }
+    private struct State {
+        var refresh = RefreshState()
+        var waiting: [Waiter] = []
+    }
+
+    private let source: any AWSCredentialsProvider
+    private let context: AuthContext
+    private let state = Mutex(State())
+
+    init(_ source: any AWSCredentialsProvider, context: AuthContext) {
+        self.source = source
+        self.context = context
+    }
+
+    var name: String { source.name }
+
+    func credentials(
+        refreshing rejected: AWSCredentials?, progress: Progress
+    ) async throws(StorageError) -> AWSCredentials? {
+        var hasRenewed = false
+        while true {
+            try progress.checkCancelled()
+            let boot = context.bootMilliseconds
+            let step = state.withLock { state -> RefreshState.Step in
+                if hasRenewed, let rejected, state.refresh.current == rejected {
+                    return .fail(state.refresh.lastError ?? unchanged(rejected))
+                }
+                return state.refresh.ask(rejected: rejected, boot: boot)
+            }
+            switch step {
+            case .use(let credentials): return credentials
+            case .useAndRefresh(let credentials):
+                begin(rejected: nil)
+                return credentials
+            case .refresh:
+                begin(rejected: rejected)
+                try await join(progress)
+                hasRenewed = true
+            case .join:
+                try await join(progress)
+                hasRenewed = true
+            case .wait(let milliseconds): try await context.pause(milliseconds, progress)
+            case .fail(let error): throw error
+            }
+        }
+    }
+
+    /// The source gives again what the store refused. Temporary ones may be renewed under us, so another try is worth it.
+    private func unchanged(_ rejected: AWSCredentials) -> StorageError {
+        StorageError(
+            .unauthenticated,
+            "the credentials of \(source.name) were refused as expired or invalid, and it still gives the same ones: renew "
+                + "them there",
+            details: [("provider", .string(source.name))], isRetryable: rejected.sessionToken != nil)
+    }
+
+    /// Starts the renewal that the state has just been told of.
+    private func begin(rejected: AWSCredentials?) {
+        Engine.shared.spawn { [self] in
+            var result: Result<AWSCredentials, StorageError>
+            do throws(StorageError) {
+                if let fresh = try await source.credentials(refreshing: rejected, progress: Progress()) {
+                    result = .success(fresh)
+                } else {
+                    result = .failure(StorageError(.unauthenticated, "\(source.name) gives no credentials"))
+                }
+            } catch { result = .failure(error) }
+            finish(result)
+        }
+    }
+
+    private func finish(_ result: Result<AWSCredentials, StorageError>) {
+        let (now, boot, random) = (context.now, context.bootMilliseconds, context.random)
+        let (waiting, remaining, hasOld) = state.withLock { state in
+            let remaining = state.refresh.remaining(boot: boot)
+            state.refresh.finish(result, now: now, boot: boot, random: random)
+            defer { state.waiting = [] }
+            return (state.waiting, remaining, state.refresh.current != nil)
+        }
+        for waiter in waiting { waiter.continuation.resume() }
+        guard case .failure(let error) = result, hasOld else { return }
+        let left = remaining.map { $0 > 0 ? "they are good for another \($0 / 1000) s" : "they have expired" }
+        context.warn(
+            "could not renew the credentials of \(source.name): \(error.message)" + (left.map { "; \($0)" } ?? ""),
+            [("provider", .string(source.name)), ("code", .string(error.code.description))])
+    }
+
+    /// Until the renewal on its way is over, or `progress` is cancelled.
+    private func join(_ progress: Progress) async throws(StorageError) {
+        await withCheckedContinuation { continuation in
+            let isFirst = state.withLock { state -> Bool? in
+                guard state.refresh.isRefreshing else { return nil }
+                state.waiting.append(Waiter(progress: progress, continuation: continuation))
+                return state.waiting.count == 1
+            }
+            guard let isFirst else { return continuation.resume() }
+            if isFirst { watch() }
+        }
+        try progress.checkCancelled()
+    }
+
+    /// Lets those go who were cancelled while they wait.
+    private func watch() {
+        Engine.shared.spawn { [self] in
+            while true {
+                let (cancelled, isOver) = state.withLock { state in
+                    // Asked once of each: who is cancelled between two looks would be forgotten.
+                    var (kept, cancelled): ([Waiter], [Waiter]) = ([], [])
+                    for waiter in state.waiting {
+                        if waiter.progress.isCancelled { cancelled.append(waiter) } else { kept.append(waiter) }
+                    }
+                    state.waiting = kept
+                    return (cancelled, state.waiting.isEmpty)
+                }
+                for waiter in cancelled { waiter.continuation.resume() }
+                if isOver { return }
+                await Engine.shared.sleep(milliseconds: 50)
+            }
+        }
+    }
+}
