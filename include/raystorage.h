@@ -137,7 +137,7 @@ typedef struct raystorage_run_options {
   int64_t heartbeat_ms;         /* T: period of the holder's heartbeat, dead after 3 T; 0 means 10,000 */
   int64_t orphan_ttl_ms;        /* unfinished work of other hosts is collected after this; 0 means 7 days */
   uint64_t staging_max_bytes;   /* bytes captured and not yet committed; 0 means half of the free space at opening */
-  uint64_t max_inflight_bytes;  /* buffers of running copies; 0 means 64 MiB */
+  uint64_t max_inflight_bytes;  /* buffers of this run's captures and seals, and of its uploads: at least one of each; 0 means 64 MiB */
   const char *checkpoint_score_attribute; /* metric to rank by, "a/b" for a nested one; NULL ranks by age */
   const char *checkpoint_score_order;     /* "max" (NULL) or "min" */
   const char *resume_from;      /* checkpoint_dir_name of an older checkpoint of this run to go on from */
@@ -150,7 +150,8 @@ typedef struct raystorage_run_options {
 /*
  * Opens {storage_path}/{name} for training: creates it, or takes it over from a trainer that is dead, finishes what
  * that trainer had captured on this host, and chooses where to go on from.
- *   storage_path  "/abs", "~/x", "file:///abs"; NULL: $RAYSTORAGE_STORAGE_PATH, $RAY_STORAGE, "~/ray_results"
+ *   storage_path  "/abs", "~/x", "file:///abs", "s3://bucket/prefix?option=value";
+ *                 NULL: $RAYSTORAGE_STORAGE_PATH, $RAY_STORAGE, "~/ray_results"
  *   name          one path component, 1-200 bytes; NULL: $RAYSTORAGE_NAME, else raystorage_run-<date>_<time>-<4 hex>
  * RUN_IN_USE names a live holder; when the holder may be on another machine this takes up to 3 T to find out.
  */
@@ -265,13 +266,24 @@ raystorage_status raystorage_checkpoint_acquire_start(const char *path, const ch
                                                       const char *staging_dir, raystorage_operation **out_operation,
                                                       raystorage_error **error);
 raystorage_status raystorage_checkpoint_release(const char *lease, raystorage_error **error);
-/* Reads every byte. Yields {"path":..,"ok":bool,"verified":bool,"files":n,"bytes":n,"problems":[{"file":..,"problem":..}]} */
+/* Reads every byte; of objects whose CRC-32C the store keeps, only that. Yields
+ * {"path":..,"ok":bool,"verified":bool,"files":n,"bytes":n,"problems":[{"file":..,"problem":..}]} */
 raystorage_status raystorage_checkpoint_verify_start(const char *path, const char *storage_options_json,
                                                      raystorage_operation **out_operation, raystorage_error **error);
-/* The manifest as JSON; NOT_FOUND when the checkpoint has none (Ray's, or plain files). */
+/* Yields the manifest; NOT_FOUND when the checkpoint has none (Ray's, or plain files). */
+raystorage_status raystorage_checkpoint_manifest_start(const char *path, const char *storage_options_json,
+                                                       raystorage_operation **out_operation, raystorage_error **error);
+/* Yields the user's metadata, a JSON object; {} when none was set. */
+raystorage_status raystorage_checkpoint_metadata_start(const char *path, const char *storage_options_json,
+                                                       raystorage_operation **out_operation, raystorage_error **error);
+/* Replaces the user's metadata. Yields null. */
+raystorage_status raystorage_checkpoint_set_metadata_start(const char *path, const char *storage_options_json,
+                                                           const char *metadata_json,
+                                                           raystorage_operation **out_operation,
+                                                           raystorage_error **error);
+/* The same three, which wait for the storage however long it takes: for local paths. */
 raystorage_status raystorage_checkpoint_manifest(const char *path, const char *storage_options_json, char **out_json,
                                                  raystorage_error **error);
-/* The user's metadata, a JSON object; {} when none was set. */
 raystorage_status raystorage_checkpoint_metadata(const char *path, const char *storage_options_json, char **out_json,
                                                  raystorage_error **error);
 raystorage_status raystorage_checkpoint_set_metadata(const char *path, const char *storage_options_json,
@@ -298,7 +310,8 @@ raystorage_status raystorage_run_gc_start(const char *path, const char *storage_
  * Yields {"runs":[{"path":..,"committed":[names],"lost":[..],"in_use":bool}]} */
 raystorage_status raystorage_staging_drain_start(const char *staging_dir, const char *storage_options_json,
                                                  raystorage_operation **out_operation, raystorage_error **error);
-/* Tries what a run needs below path. Yields {"ok":bool,"checks":[{"name":..,"ok":bool,"detail":..,"seconds":x}]} */
+/* Tries what a run needs below path. Yields {"ok":bool,"checks":[{"name":..,"ok":bool,"detail":..,
+ * "error":null or {"code":..,"details":{..}},"seconds":x}]} */
 raystorage_status raystorage_path_doctor_start(const char *path, const char *storage_options_json,
                                                raystorage_operation **out_operation, raystorage_error **error);
 

@@ -28,4 +28,5 @@ class LibraryHook(BuildHookInterface[Any]):
         include = build_data["force_include"]
         include[library] = "raystorage/lib/libraystorage.so"
         include[os.path.join(checkout, "LICENSE")] = "raystorage/lib/LICENSE"
-        include[os.path.join(build, "deps", "static", "LICENSE.isa-l")] = "raystorage/lib/LICENSE.isa-l"
+        for name in ("isa-l", "curl", "openssl", "expat"):
+            include[os.path.join(build, "deps", "static", f"LICENSE.{name}")] = f"raystorage/lib/LICENSE.{name}"

@@ -8,8 +8,8 @@ public func raystorage_checkpoint_download_start(
     _ local_directory: UnsafePointer<CChar>?, _ verify: Int32,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let checkpoint = try CheckpointAccess(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
         let directory = try text(local_directory, "local_directory")
         return { progress throws(StorageError) in
             try await checkpoint.download(to: directory, verify: verify != 0, progress: progress)
@@ -22,8 +22,8 @@ public func raystorage_checkpoint_acquire_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ staging_dir: UnsafePointer<CChar>?, _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let checkpoint = try CheckpointAccess(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
         let staging = try optionalText(staging_dir, "staging_dir")
         return { progress throws(StorageError) in
             try await checkpoint.acquire(stagingDirectory: staging, progress: progress)
@@ -41,9 +41,47 @@ public func raystorage_checkpoint_verify_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let checkpoint = try CheckpointAccess(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
         return { progress throws(StorageError) in try await checkpoint.verify(progress: progress) }
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_manifest_start")
+public func raystorage_checkpoint_manifest_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
+        return { progress throws(StorageError) in try await checkpoint.manifestDocument(progress: progress) }
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_metadata_start")
+public func raystorage_checkpoint_metadata_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
+        return { progress throws(StorageError) in try await checkpoint.metadata(progress: progress) }
+    }
+}
+
+@implementation @_cdecl("raystorage_checkpoint_set_metadata_start")
+public func raystorage_checkpoint_set_metadata_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
+    _ metadata_json: UnsafePointer<CChar>?, _ out_operation: UnsafeMutablePointer<OpaquePointer?>?,
+    _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
+        let metadata = try text(metadata_json, "metadata_json")
+        return { progress throws(StorageError) in
+            try await checkpoint.setMetadata(metadata, progress: progress)
+            return .null
+        }
     }
 }
 
@@ -53,8 +91,12 @@ public func raystorage_checkpoint_manifest(
     _ error: OutError?
 ) -> raystorage_status {
     guarded(error) { () throws(StorageError) in
-        try refuseStorageOptions(storage_options_json)
-        try put(try CheckpointAccess(try text(path, "path")).manifestDocument().compact, out_json)
+        let checkpoint = try CheckpointAccess(
+            try text(path, "path"), storageOptions: try storageOptions(storage_options_json))
+        try put(
+            try wait { progress throws(StorageError) in
+                try await checkpoint.manifestDocument(progress: progress)
+            }.compact, out_json)
     }
 }
 
@@ -64,8 +106,11 @@ public func raystorage_checkpoint_metadata(
     _ error: OutError?
 ) -> raystorage_status {
     guarded(error) { () throws(StorageError) in
-        try refuseStorageOptions(storage_options_json)
-        try put(try CheckpointAccess(try text(path, "path")).metadata().compact, out_json)
+        let checkpoint = try CheckpointAccess(
+            try text(path, "path"), storageOptions: try storageOptions(storage_options_json))
+        try put(
+            try wait { progress throws(StorageError) in try await checkpoint.metadata(progress: progress) }.compact,
+            out_json)
     }
 }
 
@@ -75,8 +120,13 @@ public func raystorage_checkpoint_set_metadata(
     _ metadata_json: UnsafePointer<CChar>?, _ error: OutError?
 ) -> raystorage_status {
     guarded(error) { () throws(StorageError) in
-        try refuseStorageOptions(storage_options_json)
-        try CheckpointAccess(try text(path, "path")).setMetadata(try text(metadata_json, "metadata_json"))
+        let checkpoint = try CheckpointAccess(
+            try text(path, "path"), storageOptions: try storageOptions(storage_options_json))
+        let metadata = try text(metadata_json, "metadata_json")
+        _ = try wait { progress throws(StorageError) in
+            try await checkpoint.setMetadata(metadata, progress: progress)
+            return .null
+        }
     }
 }
 
@@ -85,8 +135,8 @@ public func raystorage_result_read_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let result = try RunResult(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let result = try RunResult(try text(path, "path"), storageOptions: options)
         return { _ throws(StorageError) in try await result.document() }
     }
 }
@@ -96,9 +146,9 @@ public func raystorage_result_metrics_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let result = try RunResult(try text(path, "path"))
-        return { _ throws(StorageError) in try result.metrics() }
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let result = try RunResult(try text(path, "path"), storageOptions: options)
+        return { _ throws(StorageError) in try await result.metrics() }
     }
 }
 
@@ -109,8 +159,8 @@ public func raystorage_path_list_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let result = try RunResult(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let result = try RunResult(try text(path, "path"), storageOptions: options)
         return { _ throws(StorageError) in try await result.listing() }
     }
 }
@@ -120,8 +170,8 @@ public func raystorage_run_gc_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?, _ now: Int32, _ dry_run: Int32,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let collection = try GarbageCollection(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let collection = try GarbageCollection(try text(path, "path"), storageOptions: options)
         return { progress throws(StorageError) in
             try await collection.run(now: now != 0, dryRun: dry_run != 0, progress: progress)
         }
@@ -133,9 +183,11 @@ public func raystorage_staging_drain_start(
     _ staging_dir: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
         let staging = try optionalText(staging_dir, "staging_dir")
-        return { progress throws(StorageError) in try await Drain.run(stagingDirectory: staging, progress: progress) }
+        return { progress throws(StorageError) in
+            try await Drain.run(stagingDirectory: staging, storageOptions: options, progress: progress)
+        }
     }
 }
 
@@ -144,8 +196,8 @@ public func raystorage_path_doctor_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,
     _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
 ) -> raystorage_status {
-    start(out_operation, storage_options_json, error) { () throws(StorageError) in
-        let doctor = try Doctor(try text(path, "path"))
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let doctor = try Doctor(try text(path, "path"), storageOptions: options)
         return { progress throws(StorageError) in try await doctor.run(progress: progress) }
     }
 }

@@ -48,11 +48,19 @@ private func withOperation(
 /// Starts an operation; arguments are converted before it, so that bad ones are answered at once.
 func start(
     _ out: UnsafeMutablePointer<OpaquePointer?>?, _ options: UnsafePointer<CChar>?, _ error: OutError?,
-    _ prepare: () throws(StorageError) -> @Sendable (Progress) async throws(StorageError) -> JSONValue
+    _ prepare: (JSONValue?) throws(StorageError) -> @Sendable (Progress) async throws(StorageError) -> JSONValue
 ) -> raystorage_status {
     guarded(error) { () throws(StorageError) in
         if out == nil { throw .null("out_operation") }
-        try refuseStorageOptions(options)
-        try put(try Operation(try prepare()), out, "out_operation")
+        try put(try Operation(try prepare(try storageOptions(options))), out, "out_operation")
     }
+}
+
+/// Runs what may ask a store, and waits for it: for calls that yield their answer at once.
+func wait(
+    _ body: @escaping @Sendable (Progress) async throws(StorageError) -> JSONValue
+) throws(StorageError) -> JSONValue {
+    let operation = try Operation(body)
+    try operation.wait(Deadline(timeoutMilliseconds: -1))
+    return try operation.document()
 }

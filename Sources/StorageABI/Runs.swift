@@ -147,6 +147,7 @@ private func runOptions(
     if given.heartbeat_ms != 0 { options.heartbeatMilliseconds = Int(given.heartbeat_ms) }
     if given.orphan_ttl_ms != 0 { options.orphanTTLMilliseconds = given.orphan_ttl_ms }
     if given.staging_max_bytes != 0 { options.stagingMaxBytes = Int(clamping: given.staging_max_bytes) }
+    if given.max_inflight_bytes != 0 { options.maxInflightBytes = Int(clamping: given.max_inflight_bytes) }
     let order = try optionalText(given.checkpoint_score_order, "checkpoint_score_order") ?? "max"
     guard let direction = RetentionPolicy.Order(rawValue: order) else {
         throw refusal("checkpoint_score_order", .string(order), "\"max\" or \"min\"")
@@ -157,7 +158,7 @@ private func runOptions(
         order: direction)
     options.resumeFrom = try optionalText(given.resume_from, "resume_from")
     options.stagingDirectory = try optionalText(given.staging_dir, "staging_dir")
-    try refuseStorageOptions(given.storage_options_json)
+    options.storageOptions = try storageOptions(given.storage_options_json)
     return options
 }
 
@@ -174,18 +175,12 @@ func refusal(_ name: String, _ value: JSONValue, _ allowed: String) -> StorageEr
         details: [("name", .string(name)), ("value", value), ("allowed", .string(allowed))])
 }
 
-/// File systems take no options; a key that is ignored in silence would be a setting that somebody relies on.
-func refuseStorageOptions(_ pointer: UnsafePointer<CChar>?) throws(StorageError) {
-    guard let json = try optionalText(pointer, "storage_options_json") else { return }
+/// Options of a storage; which ones there are is its business.
+func storageOptions(_ pointer: UnsafePointer<CChar>?) throws(StorageError) -> JSONValue? {
+    guard let json = try optionalText(pointer, "storage_options_json") else { return nil }
     guard let document = try? JSONParser.parse(json), let members = document.objectValue else {
         throw StorageError(
             .invalidArgument, "storage_options must be a JSON object", details: [("name", "storage_options")])
     }
-    if let key = members.first?.key {
-        throw StorageError(
-            .invalidArgument, "storage_options: unknown key \(quotedKey(key)); local paths take none",
-            details: [("name", "storage_options"), ("key", .string(key)), ("allowed", .array([]))])
-    }
+    return members.isEmpty ? nil : document
 }
-
-private func quotedKey(_ key: String) -> String { JSONValue.string(key).compact }

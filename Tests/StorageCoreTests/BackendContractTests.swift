@@ -4,11 +4,21 @@ import Testing
 
 /// What every backend must do alike; a new backend is added to `Kind` and nothing else.
 @Suite struct BackendContractTests {
-    enum Kind: CaseIterable { case memory, local, localWithoutSync }
+    enum Kind: CaseIterable { case memory, local, localWithoutSync, objects, objectsWithoutConditions }
 
     func withBackend(_ kind: Kind, _ body: (any StorageBackend) async throws -> Void) async throws {
         switch kind {
         case .memory: try await body(MemoryBackend())
+        case .objects:
+            try await body(ObjectBackend(MemoryObjectStore(), environment: .system))
+        case .objectsWithoutConditions:
+            var capabilities = MemoryObjectStore.usual
+            capabilities.createsConditionally = false
+            capabilities.replacesConditionally = false
+            let store = MemoryObjectStore(capabilities: capabilities)
+            try await body(ObjectBackend(store, environment: .system))
+            let claims = store.contents.keys.filter { $0.contains("/claims/") }
+            #expect(claims.isEmpty)
         case .local, .localWithoutSync:
             let root = "/tmp/raystorage-test-\(Environment.system.randomHex(8))"
             try System.makeDirectories(root)

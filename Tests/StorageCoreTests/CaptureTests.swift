@@ -30,6 +30,37 @@ import Testing
             directory: attempt, captured: captured, durability: .fsync, progress: Progress(), hooks: hooks)
     }
 
+    @Test(arguments: [(0, 1), (1 << 20, 2), (1 << 40, 16)])
+    func `P6: two reports that share a limit never have more buffers than it allows`(
+        limit: Int, most: Int
+    ) async throws {
+        for name in ["one", "two"] {
+            try fixture.file("\(name)/large", [UInt8](repeating: 7, count: 12 << 20))
+            for index in 0..<20 { try fixture.file("\(name)/\(index)", [UInt8](repeating: 3, count: 100_000)) }
+        }
+        let pool = BufferPool(limitBytes: limit)
+        let fixture = fixture
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for name in ["one", "two"] {
+                group.addTask(executorPreference: Engine.shared) {
+                    let attempt = fixture.at("run/.raystorage/attempts/\(name)")
+                    var captured = try await Capture.run(
+                        source: fixture.at(name), into: attempt, handOver: false, runDirectory: fixture.at("run"),
+                        progress: Progress(), buffers: pool)
+                    for index in captured.files.indices { captured.files[index].sums = nil }
+                    _ = try await Seal.run(
+                        directory: attempt, captured: captured, durability: .none, progress: Progress(), buffers: pool)
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(pool.peak >= 1 && pool.peak <= most)
+        for name in ["one", "two"] {
+            let lines = try await fixture.lines(name)
+            #expect(try await TreeFixture.lines(fixture.at("run/.raystorage/attempts/\(name)")) == lines)
+        }
+    }
+
     func expectNothingLeft() throws {
         #expect(try fixture.names("run/.raystorage/attempts").isEmpty)
     }

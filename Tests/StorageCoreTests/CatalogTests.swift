@@ -230,6 +230,77 @@ import Testing
         #expect(opened.catalog.current.trashed.isEmpty)
     }
 
+    // MARK: - Two holders
+
+    /// Epoch 1 looked at its fence, was suspended right before it wrote its snapshot, and wakes when epoch 2 has written its
+    /// own.
+    private func overwritten(_ change: @escaping @Sendable (inout RunOptions) -> Void = { _ in }) async throws
+        -> OpenedRun
+    {
+        let fixture = fixture
+        let newcomer = Mutex<OpenedRun?>(nil)
+        let armed = Flag()
+        let old = try await fixture.open(
+            "a",
+            hook: { moment, call throws(StorageError) in
+                guard moment == .before, call == "replace \(RunLayout.snapshot)", armed.isSet else { return }
+                do {
+                    // Others watch its heartbeat for 3 T.
+                    var record = EpochRecord(try fixture.document(RunLayout.epoch(1)) ?? .null)
+                    record?.heartbeatMilliseconds = 10
+                    try fixture.write(RunLayout.epoch(1), record?.document.compact ?? "")
+                    let opened: OpenedRun
+                    do {
+                        opened = try await fixture.open("b", change: change)
+                    } catch let error as StorageError where error.code == .runInUse {
+                        // The old one's first beat fell into the watch; the next one is seconds away.
+                        opened = try await fixture.open("b", change: change)
+                    }
+                    newcomer.withLock { $0 = opened }
+                } catch {
+                    throw StorageError(.internal, "\(error)")
+                }
+            })
+        _ = armed.set()
+        try await fixture.commit(old, 0)
+        return try #require(newcomer.withLock { $0 })
+    }
+
+    @Test func `a snapshot that a fenced holder wrote over ours is put back`() async throws {
+        let opened = try await overwritten()
+        #expect(try fixture.snapshot().ours?.epoch == 1)
+        await opened.catalog.keepSnapshot()
+        #expect(try fixture.snapshot().ours?.epoch == 2)
+        #expect(try fixture.snapshot().latest.map(RunFixture.short) == "1.0")
+        // Nothing to do: not written again, and from the second look on not even read.
+        let generation = try System.status(fixture.path(RunLayout.snapshot))?.inode
+        for _ in 0..<2 { await opened.catalog.keepSnapshot() }
+        #expect(try System.status(fixture.path(RunLayout.snapshot))?.inode == generation)
+        #expect(opened.catalog.current.snapshotFile != nil)
+    }
+
+    @Test func `within a heartbeat`() async throws {
+        let opened = try await overwritten { $0.heartbeatMilliseconds = 20 }
+        let deadline = Deadline(timeoutMilliseconds: 20_000)
+        while try fixture.snapshot().ours?.epoch == 1, !deadline.isPast {
+            await Engine.shared.sleep(milliseconds: 5)
+        }
+        #expect(try fixture.snapshot().ours?.epoch == 2)
+        try fixture.kill(opened)
+    }
+
+    @Test func `but not one of Ray's, nor of a successor`() async throws {
+        let opened = try await open()
+        var snapshot = try fixture.snapshot()
+        for epoch in [nil, 7] {
+            snapshot.ours = epoch.map { Snapshot.Ours(runID: opened.runID, epoch: $0, generation: 1, evicting: []) }
+            let text = String(decoding: snapshot.encoded, as: UTF8.self)
+            try fixture.write(RunLayout.snapshot, text)
+            await opened.catalog.keepSnapshot()
+            #expect(try fixture.text(RunLayout.snapshot) == text)
+        }
+    }
+
     // MARK: - Ray
 
     @Test func `reports are numbered on over epochs, as Ray counts them`() async throws {
@@ -240,6 +311,6 @@ import Testing
         try await fixture.commit(second, 2)
         let document = try #require(try fixture.document(RunLayout.snapshot))
         #expect(document["current_report_index"] == 8)
-        #expect(document["checkpoint_report_indices"]?.compact == "[4,5]")
+        #expect(document["checkpoint_report_indices"]?.compact == "[4,7]")
     }
 }

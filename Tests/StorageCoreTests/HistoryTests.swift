@@ -100,6 +100,27 @@ import Testing
         #expect(history.candidates(entries, of: 3).isEmpty)
     }
 
+    @Test func `what others did between two epochs stands between them, and does not end the line`() {
+        var history = Self.history([(1, 0, nil)])
+        history.add(
+            History.ResumePoint(
+                turn: 0, attempt: nil, physicalName: "ray", behind: ReportSequence(epoch: 1, index: 2)), epoch: 2)
+        // Epoch 2 committed nothing before Ray's second turn.
+        history.add(
+            History.ResumePoint(
+                turn: 0, attempt: nil, physicalName: "ray2", behind: ReportSequence(epoch: 2, index: -1)), epoch: 3)
+        #expect(onLine(history, of: 3, [(1, 2), (1, 3), (2, 0), (3, 0)]) == [true, false, false, true])
+        let foreign = ["ray", "other", "ray2"].map {
+            CheckpointEntry(attempt: nil, name: $0, physicalName: $0, metrics: .object([]))
+        }
+        let entries = [Self.entry(1, 0), Self.entry(1, 2), Self.entry(1, 3), Self.entry(3, 0)]
+        #expect(
+            history.candidates(entries, foreign: foreign, of: 3).map(\.id)
+                == ["3-0-3a", "ray2", "ray", "1-2-1a", "1-0-1a"])
+        #expect(history.behind("ray", of: 3) == ReportSequence(epoch: 1, index: 2))
+        #expect(history.behind("other", of: 3) == nil)
+    }
+
     // MARK: - Statuses
 
     private func statuses(_ history: History, _ entries: [CheckpointEntry], of epoch: Int?) -> [String] {

@@ -80,6 +80,25 @@ import Testing
         }
     }
 
+    @Test func `what its trainer had begun to fsync is written anew, in the same boot`() {
+        for (journal, isSealed, expected) in [
+            (Journal.complete, false, LeftoverDecision.rewriteAndCommit), (.complete, true, .commit),
+            (.none, false, .discard), (.intent, false, .discard),
+        ] {
+            let facts = LeftoverDecision.Facts(
+                hasDirectory: true, isSealed: isSealed, hasBegunSealing: true,
+                captured: Self.record(journal, host: "us"), epochHostID: "us", hasSource: false)
+            #expect(LeftoverDecision.decide(facts, hostID: "us", bootID: "now") == expected)
+        }
+        let other = LeftoverDecision.Facts(
+            hasDirectory: true, isSealed: false, hasBegunSealing: true,
+            captured: Self.record(.completeOfOtherBoot, host: "us"), epochHostID: "us", hasSource: false)
+        guard case .lost = LeftoverDecision.decide(other, hostID: "us", bootID: "now") else {
+            Issue.record("not lost")
+            return
+        }
+    }
+
     @Test func `the journal entry says whose it is, not the epoch`() {
         // A drained epoch of another host with our journal entry, and the other way round.
         for (captured, epoch, expected) in [("us", "them", LeftoverDecision.sealAndCommit), ("them", "us", .leave)] {

@@ -52,6 +52,64 @@ import Testing
         #expect(try isEmpty())
     }
 
+    /// Killed while it was being sealed: a failed fsync may have been all that was still to be told.
+    private func cutOff(_ content: String, then change: (String) throws -> Void = { _ in }) async throws {
+        try await killed { opened in
+            let attempt = try await fixture.leave(opened, 1, .captured, content: content)
+            let directory = RunLayout.attempt(attempt)
+            try fixture.write("\(directory)/.metadata.json", "{}")
+            try fixture.write("\(directory)/inner/more", "inner")
+            let files = try await Seal.run(
+                directory: fixture.path(directory), captured: nil, durability: .none, progress: Progress())
+            _ = try Seal.prepareManifest(ManifestTests.manifest(files), directory: fixture.path(directory))
+            try change(directory)
+        }
+    }
+
+    @Test func `P4: what was being sealed is written anew, so that the next fsync means something`() async throws {
+        try await cutOff("content") { directory in
+            // Of a try that was killed as well.
+            try fixture.write("\(directory)/.raystorage/rewrite-0", "half")
+        }
+        let attempts = try System.list(fixture.path(RunLayout.attempts)).filter { !$0.hasSuffix(".json") }
+        let before = try System.status(fixture.path("\(RunLayout.attempts)/\(attempts[0])/data"))
+        let opened = try await fixture.open("a")
+        #expect(opened.recovered == [second] && opened.lost.isEmpty)
+        #expect(try fixture.text("\(second)/data") == "content")
+        #expect(try fixture.text("\(second)/inner/more") == "inner" && fixture.text("\(second)/.metadata.json") == "{}")
+        let after = try System.status(fixture.path("\(second)/data"))
+        #expect(before?.inode != after?.inode && before?.modifiedNanoseconds == after?.modifiedNanoseconds)
+        #expect(try System.list(fixture.path("\(second)/.raystorage")) == ["manifest.json"])
+        #expect(try isEmpty())
+    }
+
+    @Test(arguments: ["other", "longer", "gone"])
+    func `P4, P5: and is lost, not wrong, when the kernel has dropped its bytes`(damage: String) async throws {
+        try await cutOff("content") { directory in
+            switch damage {
+            case "gone": try System.unlink(fixture.path("\(directory)/data"))
+            case "longer": try fixture.write("\(directory)/data", "content and more")
+            default: try fixture.write("\(directory)/data", "\0\0\0\0\0\0\0")
+            }
+        }
+        let opened = try await fixture.open("a")
+        #expect(opened.recovered.isEmpty && opened.lost.map(\.name) == [second])
+        #expect(opened.resumedFrom?.sequence?.index == 0)
+        #expect(try isEmpty() && !fixture.exists(second))
+    }
+
+    @Test func `P4: a manifest that was cut off while it was prepared says that nothing had been fsynced`() async throws
+    {
+        try await cutOff("content") { directory in
+            let text = try fixture.text("\(directory)/\(RunLayout.sealing)")
+            try fixture.write("\(directory)/\(RunLayout.sealing)", String(text.prefix(100)))
+            try fixture.write("\(directory)/data", "as captured")
+        }
+        let opened = try await fixture.open("a")
+        #expect(opened.recovered == [second])
+        #expect(try fixture.text("\(second)/data") == "as captured")
+    }
+
     @Test func `the manifest of an older checkpoint inside a captured directory does not travel`() async throws {
         try await killed { opened in
             let attempt = try await fixture.leave(opened, 1, .captured)

@@ -98,17 +98,20 @@ import Testing
     @Test func `writes a manifest once and takes a repetition for its own`() async throws {
         let fixture = try TreeFixture()
         try fixture.directory("c/.raystorage")
-        try fixture.file("c/.raystorage/.manifest-00.tmp")
+        try fixture.file("c/.raystorage/sealing.json", Array("{\"cut off".utf8))
+        #expect(try Manifest.readPrepared(directory: fixture.at("c")) == nil)
         let manifest = try Self.manifest([])
         #expect(try Manifest.read(directory: fixture.at("c")) == nil)
         try Seal.writeManifest(manifest, directory: fixture.at("c"), durability: .fsync)
         try Seal.writeManifest(manifest, directory: fixture.at("c"), durability: .none)
+        #expect(try fixture.names("c/.raystorage") == ["manifest.json"])
         var other = manifest
         other.name = "other"
         #expect(throws: StorageError.self) {
             try Seal.writeManifest(other, directory: fixture.at("c"), durability: .none)
         }
         #expect(try Manifest.read(directory: fixture.at("c"))?.name == "best")
-        #expect(try fixture.names("c/.raystorage") == ["manifest.json"])
+        // What was prepared and did not become the manifest goes on saying so.
+        #expect(try Manifest.readPrepared(directory: fixture.at("c"))?.name == "other")
     }
 }

@@ -30,7 +30,8 @@ import Testing
     func `refuses a checkpoint name that could leave the run or collide`(name: String) {
         let error = #expect(throws: StorageError.self) { try CheckpointName.validate(name) }
         #expect(error?.code == .invalidArgument)
-        #expect(error?.detailsDocument["name"] == .string(name))
+        #expect(error?.detailsDocument["name"] == "checkpoint_dir_name")
+        #expect(error?.detailsDocument["value"] == .string(name))
         #expect(error?.detailsDocument["allowed"] == .string(CheckpointName.allowed))
     }
 

@@ -51,16 +51,20 @@ import Testing
         let fixture = fixture
         let box = Mutex<Report?>(nil)
         let seen = Mutex<[String]>([])
+        let isArmed = Flag()
         let run = try await fixture.train(hook: { moment, call in
-            guard moment == .before, let report = box.withLock({ $0 }) else { return }
+            guard moment == .before, isArmed.isSet else { return }
             guard call == "replace \(RunLayout.snapshot)" || call == "read \(RunLayout.fence(1))" else { return }
+            // The commit may be here before its report is in the box.
+            while box.withLock({ $0 }) == nil { await Engine.shared.sleep(milliseconds: 1) }
+            guard let report = box.withLock({ $0 }) else { return }
             let isVisible = (try? fixture.exists("c/\(RunLayout.manifest)")) == true
             seen.withLock { $0.append("\(call) \(isVisible) \(report.currentState.name)") }
         })
+        isArmed.raise()
         let report = try begin(run, name: "c")
         box.withLock { $0 = report }
         try wait(report)
-        box.withLock { $0 = nil }
         let steps = seen.withLock { $0 }
         #expect(steps.suffix(2).last == "read \(RunLayout.fence(1)) true UPLOADING")
         let snapshot = try #require(steps.firstIndex(of: "replace \(RunLayout.snapshot) true UPLOADING"))
@@ -228,6 +232,13 @@ import Testing
         let once = Once()
         let run = try await fixture.train(hook: { moment, call throws(StorageError) in
             guard isArmed.isSet, moment == .after, call == "read \(RunLayout.fence(1))" else { return }
+            // A heartbeat looks at the fence too: before the attempt is sealed there is nothing to remove.
+            let attempts = (try? System.list(fixture.path(RunLayout.attempts))) ?? []
+            guard
+                attempts.contains(where: {
+                    (try? fixture.exists("\(RunLayout.attempts)/\($0)/\(RunLayout.manifest)")) == true
+                })
+            else { return }
             try await once.run { () throws(StorageError) in
                 try System.removeTree(fixture.path(RunLayout.attempts))
                 try System.makeDirectory(fixture.path(RunLayout.attempts))

@@ -9,7 +9,7 @@ import Testing
         .pending: "  .x...xx.",
         .captured: " ..x..xx.",
         .sealed: "   ...x.xx.",
-        .uploading: "....xx.x",
+        .uploading: "....xxxx",
         .committed: "........",
         .failed: "   ........",
         .dropped: "  ........",

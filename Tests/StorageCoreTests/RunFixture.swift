@@ -6,25 +6,43 @@ import Synchronization
 /// A storage path of a test's own with a run on it, machines (staging directories) that train it, and words for what
 /// trainers do and leave. Every trainer counts as a process of its own.
 final class RunFixture: Sendable {
+    /// What the run lies on.
+    enum Kind: Sendable, CaseIterable { case files, objects }
+
     let tree: TreeFixture
+    let kind: Kind
+    let memory: MemoryObjectStore
+    /// Of its own, like the tree: who reads a checkpoint pins its address for all of the process.
+    let bucket = "s3://bucket-\(Environment.system.randomHex(16))"
     private let sources = Counter()
     private let holds = Mutex<[Hold]>([])
 
-    init() throws { tree = try TreeFixture() }
+    /// `hook` is given the requests to the object store.
+    init(
+        _ kind: Kind = .files, capabilities: ObjectStoreCapabilities = MemoryObjectStore.usual,
+        hook: MemoryObjectStore.Hook? = nil
+    ) throws {
+        self.kind = kind
+        tree = try TreeFixture()
+        memory = MemoryObjectStore(root: bucket, capabilities: capabilities, hook: hook)
+    }
+
+    var opener: Storage.Opener { Storage.Opener { [memory] _, _, _, _ throws(StorageError) in memory } }
 
     deinit {
         for hold in holds.withLock({ $0 }) { hold.release() }
         forgetOpen()
     }
 
-    var root: String { tree.at("storage/run") }
+    /// What opens the run.
+    var root: String { kind == .files ? tree.at("storage/run") : "\(bucket)/storage/run" }
 
     func path(_ key: String) -> String { Path.join(root, key) }
 
     /// Beats so rarely that no test sees two of them: who is alive is a matter of the test.
     func options(_ host: String, _ change: (inout RunOptions) -> Void = { _ in }) -> RunOptions {
         var options = RunOptions()
-        options.storagePath = tree.at("storage")
+        options.storagePath = kind == .files ? tree.at("storage") : "\(bucket)/storage"
         options.name = "run"
         options.stagingDirectory = tree.at("host-\(host)")
         options.durability = .none
@@ -39,6 +57,7 @@ final class RunFixture: Sendable {
         forgetOpen()
         var takeover = Takeover(
             options: options(host, change), environment: environment, engine: .shared, progress: Progress())
+        takeover.opener = opener
         if let hook { takeover.wrap = { HookedBackend($0, hook) } }
         return takeover
     }
@@ -132,9 +151,9 @@ final class RunFixture: Sendable {
         let attempt = AttemptID(
             sequence: ReportSequence(epoch: opened.hold.epoch.number, index: index), nonce: opened.hold.epoch.nonce)
         let name = name ?? CheckpointName.automatic(attempt.sequence)
-        let directory = opened.store.directory(attempt)
+        let directory = opened.checkpoints.directory(attempt)
         try System.makeDirectories(directory)
-        try tree.file("storage/run/\(RunLayout.attempt(attempt))/data", Array(content.utf8))
+        try Self.writeFile(Path.join(directory, "data"), content)
         var record = CapturedRecord(
             runID: opened.runID, attempt: attempt, name: name, physicalName: physicalName ?? name, metrics: metrics,
             hostID: opened.host.id, bootID: bootID ?? opened.host.bootID, createdAt: 1, durability: .none,
@@ -148,7 +167,9 @@ final class RunFixture: Sendable {
         case .sealed:
             try await Sealing.seal(directory: directory, captured: nil, record: record, progress: Progress())
         }
-        if hasJournal { try write(RunLayout.captured(attempt), record.document.compact) }
+        if hasJournal {
+            try Self.writeFile(opened.checkpoints.local(RunLayout.captured(attempt)), record.document.compact)
+        }
         return attempt
     }
 
@@ -159,8 +180,10 @@ final class RunFixture: Sendable {
     ) async throws -> CheckpointEntry {
         let attempt = try await leave(opened, index, .sealed, name: name, metrics: metrics, hasJournal: false)
         let name = name ?? CheckpointName.automatic(attempt.sequence)
-        let outcome = try opened.store.commit(attempt, as: name)
-        guard outcome == .committed, let summary = try ManifestSummary.read(directory: path(name)) else {
+        try await opened.checkpoints.upload(attempt, as: name, progress: Progress())
+        let outcome = try await opened.checkpoints.commit(attempt, as: name)
+        try await opened.checkpoints.forget(attempt)
+        guard outcome == .committed, let summary = try await opened.checkpoints.summary(name) else {
             throw StorageError(.internal, "not committed: \(outcome)")
         }
         opened.catalog.noteReport(index: index)
@@ -170,13 +193,36 @@ final class RunFixture: Sendable {
 
     // MARK: - Looking
 
-    func exists(_ key: String) throws -> Bool { try System.status(path(key)) != nil }
-
-    func text(_ key: String) throws -> String {
-        String(decoding: try OpenFile(path(key), O_RDONLY).readAll(limit: 1 << 30), as: UTF8.self)
+    private static func writeFile(_ path: String, _ text: String) throws {
+        let file = try OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC)
+        try file.write(Array(text.utf8))
+        try file.close()
     }
 
-    func write(_ key: String, _ text: String) throws { try tree.file("storage/run/\(key)", Array(text.utf8)) }
+    /// Keys below the run, on an object store.
+    var keys: [String] {
+        memory.contents.keys.filter { $0.hasPrefix("storage/run/") }.map { String($0.dropFirst(12)) }.sorted()
+    }
+
+    func exists(_ key: String) throws -> Bool {
+        if kind == .objects { return keys.contains { $0 == key || $0.hasPrefix(key + "/") } }
+        return try System.status(path(key)) != nil
+    }
+
+    func text(_ key: String) throws -> String {
+        if kind == .objects {
+            guard let bytes = memory.contents["storage/run/\(key)"] else {
+                throw StorageError(.notFound, "there is no \(key)")
+            }
+            return String(decoding: bytes, as: UTF8.self)
+        }
+        return String(decoding: try OpenFile(path(key), O_RDONLY).readAll(limit: 1 << 30), as: UTF8.self)
+    }
+
+    func write(_ key: String, _ text: String) throws {
+        if kind == .objects { return memory.place("storage/run/\(key)", Array(text.utf8)) }
+        try tree.file("storage/run/\(key)", Array(text.utf8))
+    }
 
     func document(_ key: String) throws -> JSONValue? {
         try exists(key) ? try JSONParser.parse(try text(key)) : nil
@@ -187,7 +233,9 @@ final class RunFixture: Sendable {
     }
 
     /// What a reader finds.
-    func state() async throws -> RunState { try await RunResult(root).state() }
+    func result() throws -> RunResult { try RunResult(root, environment: .system, opener: opener) }
+
+    func state() async throws -> RunState { try await result().state() }
 
     /// Physical names and their status as a reader sees them, oldest first.
     func statuses() async throws -> [String] {
@@ -221,5 +269,12 @@ final class LogLines: Sendable {
             }
             return lines.filter { line in parts.allSatisfy { line.contains($0) } }
         }
+    }
+}
+
+extension OpenedRun {
+    /// Of a run on a file system.
+    var store: FileCheckpointStore {
+        checkpoints as? FileCheckpointStore ?? FileCheckpointStore(root: root, runID: runID, durability: .none)
     }
 }

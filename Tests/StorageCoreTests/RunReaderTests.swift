@@ -135,7 +135,7 @@ import Testing
         let before = try look()
         let reader = try RunResult(fixture.root)
         _ = try await reader.document()
-        _ = try reader.metrics()
+        _ = try await reader.metrics()
         _ = try await RunResult(fixture.tree.at("storage")).listing()
         let access = try CheckpointAccess(fixture.path("checkpoint_000001_000000001"))
         _ = try await access.verify(progress: Progress())
@@ -187,6 +187,22 @@ import Testing
         #expect(try System.list(fixture.path(RunLayout.attempts)).isEmpty)
         let statuses = try await fixture.statuses()
         #expect(statuses == ["1.0 committed"])
+    }
+
+    @Test func `a dead trainer of this host is not watched: its lock says so`() async throws {
+        let opened = try await leftovers()
+        opened.hold.release()
+        opened.lock.release()
+        OpenRuns.shared.leave(opened.runID)
+        var environment = Environment.system
+        let staging = fixture.tree.at("host-a")
+        environment.variable = { $0 == "RAYSTORAGE_STAGING_DIR" ? staging : nil }
+        // Its T is a minute: watching its heartbeat would take three.
+        let progress = Progress()
+        let document = try await GarbageCollection(fixture.root, environment: environment)
+            .run(now: true, dryRun: false, progress: progress)
+        #expect(document["removed"]?.arrayValue?.count == 2)
+        #expect(!progress.phase.contains("heartbeat"))
     }
 
     @Test func `nothing of a trainer that is alive goes, not even with --now`() async throws {

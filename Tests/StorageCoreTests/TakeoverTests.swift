@@ -74,6 +74,55 @@ import Testing
 
     // MARK: - Epochs
 
+    @Test func `after a thousand launches opening reads each of them once`() async throws {
+        for number in 1...1000 {
+            let record = HoldTests.record(number)
+            try fixture.write(RunLayout.epoch(number), record.document.compact)
+            try fixture.write(RunLayout.heartbeat(number), "000000000001\n")
+            try fixture.write(RunLayout.fence(number), number == 1000 ? "" : record.document.compact)
+            try fixture.write(RunLayout.resume(number, 0), #"{"attempt":null,"physical_name":null}"#)
+            if number == 1000 { try fixture.write(RunLayout.closed(number), "{}") }
+        }
+        let calls = Mutex<[String: Int]>([:])
+        let opened = try await fixture.open(hook: { moment, call in
+            if moment == .before { calls.withLock { $0[call, default: 0] += 1 } }
+        })
+        #expect(opened.hold.epoch.number == 1001)
+        let count = calls.withLock { $0.values.reduce(0, +) }
+        // Listed, and where it went on from.
+        #expect(count > 2000 && count < 2000 + 40)
+        let many = calls.withLock { $0.filter { $0.value > 3 && !$0.key.contains("/1001/") } }
+        #expect(many.isEmpty)
+    }
+
+    @Test func `those that died before they chose are fenced, and the last that chose`() async throws {
+        for number in 1...6 {
+            try fixture.write(RunLayout.epoch(number), HoldTests.record(number).document.compact)
+            try fixture.write(RunLayout.fence(number), "")
+            if number < 4 { try fixture.write(RunLayout.resume(number, 0), #"{"attempt":null}"#) }
+            try fixture.write(RunLayout.closed(6), "{}")
+        }
+        _ = try await fixture.open()
+        #expect(
+            try (1...6).map { try !fixture.text(RunLayout.fence($0)).isEmpty }
+                == [false, false, true, true, true, false])
+    }
+
+    @Test func `what the last holder fell back to until it was fenced counts`() async throws {
+        try await dead("a")
+        let second = try await fixture.open()
+        try fixture.kill(second)
+        let fixture = fixture
+        let third = try await fixture.open(hook: { moment, call in
+            // It falls back to the beginning between our look at the epochs and the fence.
+            if moment == .before, call == "post \(RunLayout.fence(2))" {
+                try? fixture.write(
+                    RunLayout.resume(2, 1), #"{"attempt":null,"physical_name":null,"report_index_base":1}"#)
+            }
+        })
+        #expect(third.resumedFrom == nil)
+    }
+
     @Test func `two that take over at the same time get two epochs, and the later one finds the other alive`()
         async throws
     {

@@ -172,19 +172,36 @@ class Verdict:
     rows: int = 0
 
 
-def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool, failing: bool = False) -> Verdict:
+def judge(
+    run: Path,
+    journal: Journal,
+    *,
+    keep: int = 0,
+    after_open: bool,
+    failing: bool = False,
+    power_cut: bool = False,
+    address: str | None = None,
+) -> Verdict:
     """Compares a run with its promises. `after_open`: a fresh process has opened it since, so captured ones count;
-    not where the storage was `failing`: a report may have failed without the trainer having been told."""
+    not where the storage was `failing`: a report may have failed without the trainer having been told. After a
+    `power_cut` rows may be gone that were written after the last commit: they were only in that machine's memory.
+
+    With an `address` the run lies there, and `run` is a copy of its objects: what is visible and not listed is then no
+    promise of ours before the next open."""
     verdict = Verdict()
     if not (run / ".raystorage" / "run.json").exists():
         if journal.epochs:
             verdict.problems.append("the run's record is gone")
         return verdict
     verdict.problems += journal.damaged
-    steps, wrong = check_contents(visible_checkpoints(run))
+    result = document("result", address or run)
+    visible = visible_checkpoints(run)
+    if address and not after_open:
+        names = {entry["physical_name"] for entry in result["checkpoints"]}
+        visible = [path for path in visible if path.name in names]
+    steps, wrong = check_contents(visible)
     verdict.problems += [f"visible but not whole: {text}" for text in wrong]
 
-    result = document("result", run)
     committed: dict[tuple[int, int], dict[str, Any]] = {}
     for entry in result["checkpoints"]:
         name = entry["physical_name"]
@@ -224,12 +241,19 @@ def judge(run: Path, journal: Journal, *, keep: int = 0, after_open: bool, faili
         latest = result["checkpoint"]
         if latest is None or (latest["epoch"], latest["index"]) != newest:
             verdict.problems.append(f"latest is {latest and latest['physical_name']}, not that of {newest}")
-    verdict.problems += _judge_metrics(run, journal, verdict)
+    # On a store the rows of reports that are not committed may lie in the trainer's log until it opens again.
+    sent = after_open or not address
+    verdict.problems += _judge_metrics(address or run, journal, verdict, sent=sent, power_cut=power_cut)
     return verdict
 
 
-def _judge_metrics(run: Path, journal: Journal, verdict: Verdict) -> list[str]:
+def _judge_metrics(run: Path | str, journal: Journal, verdict: Verdict, *, sent: bool, power_cut: bool) -> list[str]:
     problems = []
+    # A commit makes every row before it durable.
+    committed: dict[int, int] = {}
+    for (epoch, index), report in journal.reports.items():
+        if report.durable:
+            committed[epoch] = max(index, committed.get(epoch, index))
     rows = document("metrics", run)
     verdict.rows = len(rows)
     seen: dict[tuple[int, int], dict[str, Any]] = {}
@@ -245,7 +269,10 @@ def _judge_metrics(run: Path, journal: Journal, verdict: Verdict) -> list[str]:
     for sequence, report in journal.reports.items():
         row = seen.get(sequence)
         if row is None:
-            if report.returned:
+            is_safe = not power_cut or sequence[1] <= committed.get(sequence[0], -1)
+            # Without a checkpoint there is no decision that has the row: it is safe on that machine.
+            is_stored = report.durable and (sent or report.has_checkpoint)
+            if is_stored or (sent and report.returned and is_safe):
                 problems.append(f"the metrics of report {sequence} are gone")
         elif row["step"] != report.step or not math.isnan(row["nan"]):
             problems.append(f"the metrics of report {sequence} are not those reported: {row}")

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from judge import KILLPOINT, TRAINER, Journal, TrainerError, judge, leftovers, run_trainer
+from judge import KILLPOINT, TRAINER, Journal, TrainerError, Verdict, judge, leftovers, run_trainer
 
 HEARTBEAT_MS = 300
 
@@ -114,6 +115,7 @@ class Workshop:
     scenario: Scenario
 
     def __post_init__(self) -> None:
+        self.storage = str(self.directory / "storage")
         self.run = self.directory / "storage" / "run"
         self.staging = self.directory / "staging"
         self.journal_file = self.directory / "journal"
@@ -123,7 +125,7 @@ class Workshop:
     def command(self, *arguments: str) -> list[str | Path]:
         self.launches += 1
         return [
-            TRAINER, arguments[0], "--storage", self.directory / "storage", "--name", "run", "--staging", self.staging,
+            TRAINER, arguments[0], "--storage", self.storage, "--name", "run", "--staging", self.staging,
             "--work", self.directory / "work", "--journal", self.journal_file, "--launch", str(self.launches),
             "--heartbeat-ms", str(HEARTBEAT_MS), "--keep", str(self.scenario.keep), *arguments[1:],
         ]  # fmt: skip
@@ -161,6 +163,16 @@ class Workshop:
 
     def journal(self) -> Journal:
         return Journal.of_file(self.journal_file)
+
+    def judge(self, *, after_open: bool) -> Verdict:
+        """What a look at the run says now."""
+        scenario = self.scenario
+        failing = after_open and bool(scenario.faults)
+        return judge(self.run, self.journal(), keep=scenario.keep, after_open=after_open, failing=failing)
+
+    def leftovers(self) -> list[str]:
+        """What should not be there while no report is under way."""
+        return leftovers(self.run, self.staging)
 
     def fired(self) -> bool:
         return self.log_file.exists() and any(line.startswith("! ") for line in self.log_file.read_text().splitlines())
@@ -214,14 +226,17 @@ class Outcome:
 def kill_once(directory: Path, kill: Kill, longest_s: float) -> Outcome:
     """Kills, judges with a reader, opens, judges again, trains on, judges for the last time."""
     directory.mkdir(parents=True)
+    return kill_in(Workshop(directory, kill.scenario), kill, partial(_kill, longest_s=longest_s))
+
+
+def kill_in(shop: Workshop, kill: Kill, carry_out: Callable[[Workshop, Kill, random.Random], bool]) -> Outcome:
+    """The same in a workshop of one's own, and with another way to kill; that says whether the trainer was killed."""
     outcome = Outcome(kill)
-    shop = Workshop(directory, kill.scenario)
     choice = random.Random(kill.seed)
     try:
         shop.prepare()
-        outcome.killed = _kill(shop, kill, choice, longest_s)
-        keep, failing = kill.scenario.keep, bool(kill.scenario.faults)
-        found = judge(shop.run, shop.journal(), keep=keep, after_open=False)
+        outcome.killed = carry_out(shop, kill, choice)
+        found = shop.judge(after_open=False)
         outcome.problems += [f"after the kill: {text}" for text in found.problems]
         if choice.random() < 0.25:
             # Killed again while it recovers; whatever it does, nothing may get worse.
@@ -230,9 +245,9 @@ def kill_once(directory: Path, kill: Kill, longest_s: float) -> Outcome:
             process.kill()
             process.wait()
         _open(shop, outcome)
-        found = judge(shop.run, shop.journal(), keep=keep, after_open=True, failing=failing)
+        found = shop.judge(after_open=True)
         outcome.problems += [f"after opening: {text}" for text in found.problems]
-        outcome.problems += [f"left over after opening: {path}" for path in leftovers(shop.run, shop.staging)]
+        outcome.problems += [f"left over after opening: {path}" for path in shop.leftovers()]
         if choice.random() < 0.25:
             _train_on(shop, outcome)
         outcome.committed, outcome.rows = found.committed, found.rows
@@ -268,8 +283,7 @@ def _train_on(shop: Workshop, outcome: Outcome) -> None:
     if status != 0:
         outcome.problems.append(f"does not train on: exit {status}: {shop.errors()}")
         return
-    scenario = shop.scenario
-    found = judge(shop.run, shop.journal(), keep=scenario.keep, after_open=True, failing=bool(scenario.faults))
+    found = shop.judge(after_open=True)
     outcome.problems += [f"after training on: {text}" for text in found.problems]
 
 

@@ -1,4 +1,4 @@
-"""A virtual machine with one disk, for power cuts: Debian's kernel in QEMU, the disk a `LosingDevice`."""
+"""A virtual machine: Debian's kernel in QEMU, with a `LosingDevice` as disk or an NFS server's directory."""
 
 from __future__ import annotations
 
@@ -53,22 +53,32 @@ def make_disk(path: Path, megabytes: int) -> None:
 class Machine:
     """One boot. Lines of the console are collected in `lines` without the kernel's own."""
 
-    device: LosingDevice
+    device: LosingDevice | None
     command: str
     memory_mb: int = 512
+    # PORT/OPTIONS of the NFS server on this host whose /export is mounted; without, the disk is.
+    nfs: str = ""
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if " " in self.device.socket_path.as_posix() or '"' in self.command:
+        socket = "" if self.device is None else self.device.socket_path.as_posix()
+        if " " in socket or '"' in self.command:
             raise ValueError("neither blanks in the socket's path nor double quotes in the command")
+        command = self.command.replace(" ", "%20")
         # Software emulation on purpose: it boots in about three seconds and is the same wherever the tests run.
         arguments: list[str | Path] = [
             "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", str(self.memory_mb), "-smp", "2",
-            "-display", "none", "-no-reboot", "-net", "none", "-monitor", "none", "-serial", "stdio",
+            "-display", "none", "-no-reboot", "-monitor", "none", "-serial", "stdio",
             "-kernel", MACHINE / "vmlinuz", "-initrd", MACHINE / "initramfs.cpio.gz",
-            "-append", f"console=ttyS0 quiet panic=-1 raystorage.run={self.command.replace(' ', '%20')}",
-            "-drive", f"file=nbd+unix:///?socket={self.device.socket_path},format=raw,if=virtio,cache=writeback",
+            "-append", f"console=ttyS0 quiet panic=-1 raystorage.nfs={self.nfs} raystorage.run={command}",
         ]  # fmt: skip
+        if self.nfs:
+            arguments += ["-nic", "user,model=virtio-net-pci"]
+        else:
+            arguments += ["-nic", "none"]
+        if socket:
+            drive = f"file=nbd+unix:///?socket={socket},format=raw,if=virtio,cache=writeback"
+            arguments += ["-drive", drive]
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -128,14 +138,17 @@ class Machine:
 
     def cut_between(self, shortest_s: float, longest_s: float, choice: random.Random) -> None:
         """Lets the machine run for a random time, then cuts its power: at once, or some writes later."""
+        device = self.device
+        if device is None:
+            raise ValueError("the machine has no disk")
         until = time.monotonic() + choice.uniform(shortest_s, longest_s)
         if choice.random() < 0.5:
-            self.device.cut_after_writes(choice.randrange(1, 200))
-        while time.monotonic() < until and not self.device.cut_happened.is_set() and not self.ended:
+            device.cut_after_writes(choice.randrange(1, 200))
+        while time.monotonic() < until and not device.cut_happened.is_set() and not self.ended:
             self._read(0.01)
-        self.device.cut_power()
+        device.cut_power()
         self.kill()
-        self.device.power_on()
+        device.power_on()
 
 
 def _clean(raw: bytes) -> str:

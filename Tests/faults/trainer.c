@@ -213,14 +213,29 @@ static bool report_step(const struct options *options, raystorage_run *run, long
 }
 
 /* The step of the checkpoint to go on from, checked bit for bit; -1 for none, -2 when it is damaged. */
-static long resume_step(raystorage_run *run, raystorage_error **error) {
+static long resume_step(raystorage_run *run, const char *work, raystorage_error **error) {
   raystorage_operation *operation = NULL;
   raystorage_status status = raystorage_run_get_checkpoint_start(run, &operation, error);
   char *json = finish(status, operation, error), path[PATH_MAX], problem[PATH_MAX + 256];
   if (*error) return -2;
   long step = -1;
   if (json_text(json, "path", path, sizeof path)) {
-    step = content_check(path, problem, sizeof problem);
+    char directory[PATH_MAX];
+    bool remote = strstr(path, "://") && strncmp(path, "file://", 7) != 0;
+    snprintf(directory, sizeof directory, "%s/resumed", work);
+    if (remote) {
+      mkdir(work, 0777);
+      content_remove(directory);
+      operation = NULL;
+      status = raystorage_checkpoint_download_start(path, NULL, directory, 1, &operation, error);
+      raystorage_string_free(finish(status, operation, error));
+      if (*error) {
+        raystorage_string_free(json);
+        return -2;
+      }
+    }
+    step = content_check(remote ? directory : path, problem, sizeof problem);
+    if (remote) content_remove(directory);
     if (step < 0) {
       journal("damaged %s", problem);
       step = -2;
@@ -261,7 +276,7 @@ static int train(const struct options *options) {
   raystorage_error *error = NULL;
   raystorage_run *run = open_run(options, &error);
   if (!run) return refused("open", error);
-  long from = resume_step(run, &error);
+  long from = resume_step(run, options->work, &error);
   if (from == -2) return error ? refused("get_checkpoint", error) : 1;
   char *info = NULL;
   raystorage_run_info(run, &info, NULL);
@@ -298,7 +313,7 @@ static int open_and_close(const struct options *options) {
   raystorage_error *error = NULL;
   raystorage_run *run = open_run(options, &error);
   if (!run) return refused("open", error);
-  long from = resume_step(run, &error);
+  long from = resume_step(run, options->work, &error);
   if (from == -2) return error ? refused("get_checkpoint", error) : 1;
   char *info = NULL;
   if (raystorage_run_info(run, &info, &error) != RAYSTORAGE_OK) return refused("info", error);

@@ -156,6 +156,15 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     # raystorage_status raystorage_checkpoint_verify_start(const char *path, const char *storage_options_json,
     # raystorage_operation **out_operation, raystorage_error **error)
     "checkpoint_verify_start": (c_int32, (_TEXT, _TEXT, _OUT, _OUT)),
+    # raystorage_status raystorage_checkpoint_manifest_start(const char *path, const char *storage_options_json,
+    # raystorage_operation **out_operation, raystorage_error **error)
+    "checkpoint_manifest_start": (c_int32, (_TEXT, _TEXT, _OUT, _OUT)),
+    # raystorage_status raystorage_checkpoint_metadata_start(const char *path, const char *storage_options_json,
+    # raystorage_operation **out_operation, raystorage_error **error)
+    "checkpoint_metadata_start": (c_int32, (_TEXT, _TEXT, _OUT, _OUT)),
+    # raystorage_status raystorage_checkpoint_set_metadata_start(const char *path, const char *storage_options_json,
+    # const char *metadata_json, raystorage_operation **out_operation, raystorage_error **error)
+    "checkpoint_set_metadata_start": (c_int32, (_TEXT, _TEXT, _TEXT, _OUT, _OUT)),
     # raystorage_status raystorage_checkpoint_manifest(const char *path, const char *storage_options_json, char
     # **out_json, raystorage_error **error)
     "checkpoint_manifest": (c_int32, (_TEXT, _TEXT, _OUT, _OUT)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from . import _log, _native
-from .errors import InvalidArgumentError, TimedOutError
+from .errors import InvalidArgumentError, StorageError, TimedOutError
 
 if TYPE_CHECKING:
     from ._native import Handle
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 # What `progress=` takes: called in the caller's thread with
 # {"bytes_done", "bytes_total", "files_done", "files_total", "phase"}.
 ProgressCallback = Optional[Callable[[dict[str, Any]], object]]
+
+# Cancelled operations that may still be removing what they wrote, and how long they get for it at exit, in seconds.
+_cancelled: list[Handle] = []
+_CLEAN_UP_S = 5.0
 
 
 def checked_timeout(timeout_s: float | None) -> float | None:
@@ -104,8 +110,31 @@ def finish(operation: Handle, what: str, timeout_s: float | None = None, progres
         wait("operation_wait", operation, timeout_s, what, show)
         show()
     except BaseException:
-        _native.operation_cancel(operation)
+        _cancel(operation)
         raise
+
+
+def _cancel(operation: Handle) -> None:
+    _native.operation_cancel(operation)
+    _cancelled[:] = [one for one in _cancelled if not _has_ended(one)] + [operation]
+    atexit.unregister(_clean_up)
+    atexit.register(_clean_up)
+
+
+def _has_ended(operation: Handle) -> bool:
+    try:
+        _native.call("operation_wait", operation, 0)
+    except StorageError as error:
+        return not (isinstance(error, TimedOutError) and is_pending(error))
+    return True
+
+
+def _clean_up() -> None:
+    left_s = countdown(_CLEAN_UP_S)
+    while _cancelled:
+        # Forked children, impatient people and disks that do not answer: the process ends.
+        with contextlib.suppress(StorageError, KeyboardInterrupt):
+            wait("operation_wait", _cancelled.pop(), left_s(), "removing what is half done")
 
 
 def run(

@@ -101,7 +101,7 @@ class Checkpoint:
                 _native.call("checkpoint_release", _native.encode(document["lease"], "lease"))
 
     def verify(self, *, progress: ProgressCallback = None) -> dict[str, Any]:
-        """Reads every byte and compares it with the manifest.
+        """Compares every byte with the manifest; of objects whose CRC-32C the store keeps, only that.
 
         Returns:
             ``{"path", "ok", "verified", "files", "bytes", "problems"}``; `verified` is False where there is no
@@ -121,13 +121,13 @@ class Checkpoint:
 
     def get_metadata(self) -> dict[str, Any]:
         """The metadata that was set; ``{}`` when none was."""
-        document: dict[str, Any] = json.loads(self._text("checkpoint_metadata"))
+        document: dict[str, Any] = self._run("checkpoint_metadata_start", what=f"reading the metadata of {self!r}")
         return document
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Replaces the metadata by a dict of JSON values (the same that metrics allow)."""
         text = metrics.encode(metadata)
-        _native.call("checkpoint_set_metadata", *self._address(), text)
+        self._run("checkpoint_set_metadata_start", text, what=f"setting the metadata of {self!r}")
 
     def update_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Adds to the metadata; a key that is there gets the new value."""
@@ -145,9 +145,6 @@ class Checkpoint:
 
     def _address(self) -> tuple[bytes, bytes | None]:
         return _native.encode(self._path, "path"), encode_options(self._storage_options)
-
-    def _text(self, function: str) -> str:
-        return _native.call_text(function, *self._address())
 
     def _run(
         self,

@@ -127,9 +127,9 @@ class RunConfig:
         name: The run's directory below `storage_path`: one path component of 1-200 bytes. Defaults to
             ``$RAYSTORAGE_NAME``, else ``raystorage_run-<date>_<time>-<4 hex digits>``. The same name and
             storage_path go on with that run.
-        storage_path: ``/abs``, ``~/x`` or ``file:///x``. Defaults to ``$RAYSTORAGE_STORAGE_PATH``, ``$RAY_STORAGE``,
-            else ``~/ray_results``.
-        storage_options: Options of the storage backend; local paths take none.
+        storage_path: ``/abs``, ``~/x``, ``file:///x`` or ``s3://bucket/prefix?option=value``. Defaults to
+            ``$RAYSTORAGE_STORAGE_PATH``, ``$RAY_STORAGE``, else ``~/ray_results``.
+        storage_options: Options of the store, secrets too; they win over the path's query. Local paths take none.
         checkpoint_config: Which checkpoints are kept. Defaults to all.
         resume: ``"auto"`` (the default) goes on with an existing run, ``"must"`` needs one (`NotFoundError`),
             ``"never"`` refuses one (`AlreadyExistsError`).
@@ -140,7 +140,8 @@ class RunConfig:
             checkpoint that is larger is taken when no other is on its way.
         retry_timeout_s: How long a report may go without progress until it fails. Defaults to 3600.
         drain_timeout_s: How long opening finishes the reports of a dead trainer. Defaults to 600; None: no limit.
-        max_inflight_bytes: Buffers of running copies. Defaults to 64 MiB.
+        max_inflight_bytes: Buffers of all that is copied and read at once, 512 KiB each, at least one; on file
+            systems 8 MiB at most. Likewise the buffers of uploads to a store, 1 MiB each. Defaults to 64 MiB.
         max_pending_reports: Checkpoints captured and not yet committed. Defaults to 8.
         when_full: What `report()` does at one of these limits: ``"wait"`` (the default), ``"skip"`` this checkpoint,
             or ``"error"``.

@@ -70,6 +70,8 @@ class Run:
         self._event_pump: Events | None = None
         # Only under on_error="warn": what may fail without anybody looking.
         self._unseen: list[Report] = []
+        # The last failure that became a warning.
+        self._failure: StorageError | None = None
         self._path = _native.run_path(self._handle)
         self._info: dict[str, Any] = _native.call_json("run_info", self._handle)
         self._read = reader(self._config.storage_options, self._info.get("staging_dir"))
@@ -171,6 +173,7 @@ class Run:
             except StorageError as error:
                 if isinstance(error, _NEVER_A_WARNING):
                     raise
+                self._failure = error
                 _warn("a report failed", error)
                 if error.details.get("earlier"):
                     continue  # that was another one; this one has not been tried
@@ -244,30 +247,26 @@ class Run:
         """
         self._until("run_flush", timeout_s, "the reports of this run")
 
-    def _until(self, function: str, timeout_s: float | None, what: str) -> StorageError | None:
-        """Waits. Under on_error="warn" a failed report becomes a warning, and is returned."""
+    def _until(self, function: str, timeout_s: float | None, what: str) -> None:
+        """Waits. Under on_error="warn" a failed report becomes a warning, and is remembered."""
         if self._config.on_error == "raise":
             _operation.wait(function, self._handle, timeout_s, what)
-            return None
+            return
         left_s = _operation.countdown(timeout_s)
-        failure = None
         for report in list(self._unseen):
-            failure = self._wait_or_warn("report_wait", report._native(), left_s(), "a report") or failure
+            self._wait_or_warn("report_wait", report._native(), left_s(), "a report")
             self._forget(report)
-        return self._wait_or_warn(function, self._handle, left_s(), what) or failure
+        self._wait_or_warn(function, self._handle, left_s(), what)
 
-    def _wait_or_warn(
-        self, function: str, handle: _native.Handle, timeout_s: float | None, what: str
-    ) -> StorageError | None:
+    def _wait_or_warn(self, function: str, handle: _native.Handle, timeout_s: float | None, what: str) -> None:
         try:
             _operation.wait(function, handle, timeout_s, what)
         except StorageError as error:
             not_yet = isinstance(error, TimedOutError) and _operation.is_pending(error)
             if not_yet or isinstance(error, _NEVER_A_WARNING):
                 raise
+            self._failure = error
             _warn("a report failed", error)
-            return error
-        return None
 
     def close(self, timeout_s: float | None = None) -> Result:
         """Flushes, lets go of the run and returns what it holds. Closing again returns the same.
@@ -276,25 +275,23 @@ class Run:
             timeout_s: Seconds; None, the default, waits without limit.
 
         Raises:
-            TimedOutError: The time is up; the run is still open and `close` may be called again.
+            TimedOutError: The time is up; the run takes no more reports, and `close` may be called again.
             StorageError: A report failed that nobody has waited for. The run is closed.
         """
-        error = None
         if not self._closed:
-            error = self._close(timeout_s)
+            self._close(timeout_s)
         if self._result is None:
-            self._result = Result._read_run(self._path, self._config.storage_options, error=error)
+            self._result = Result._read_run(self._path, self._config.storage_options, error=self._failure)
         return self._result
 
-    def _close(self, timeout_s: float | None) -> StorageError | None:
+    def _close(self, timeout_s: float | None) -> None:
         try:
-            error = self._until("run_close", timeout_s, "closing the run")
+            self._until("run_close", timeout_s, "closing the run")
         except StorageError as failure:
             if not (isinstance(failure, TimedOutError) and _operation.is_pending(failure)):
                 self._let_go()
             raise
         self._let_go()
-        return error
 
     def _let_go(self) -> None:
         self._closed = True

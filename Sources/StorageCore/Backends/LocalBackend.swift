@@ -83,9 +83,12 @@ struct LocalBackend: StorageBackend {
         let directory = prefix.isEmpty ? root : path(String(prefix.dropLast()))
         do throws(StorageError) {
             var names: [String] = []
-            for name in try System.list(directory) {
-                let isDirectory = try System.status(Path.join(directory, name))?.kind == .directory
-                names.append(isDirectory ? name + "/" : name)
+            for entry in try System.entries(directory) {
+                var isDirectory = entry.isDirectory
+                if isDirectory == nil {
+                    isDirectory = try System.status(Path.join(directory, entry.name))?.kind == .directory
+                }
+                names.append(isDirectory == true ? entry.name + "/" : entry.name)
             }
             return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
         } catch {

@@ -36,6 +36,13 @@ public protocol StorageBackend: Sendable {
     @discardableResult
     func replace(_ key: String, _ bytes: [UInt8], ifVersion: String?) async throws(StorageError) -> Bool
 
+    /// As `create` (nil) and as `replace(ifVersion:)`, for those who go on from what they wrote: the new version, nil when
+    /// it was refused. What a storage without versions gives means nothing.
+    func exchange(_ key: String, _ bytes: [UInt8], over version: String?) async throws(StorageError) -> String?
+
+    /// Every key below a prefix that ends in `/`, sorted.
+    func keys(_ prefix: String) async throws(StorageError) -> [String]
+
     /// Writes to a mailbox, an object made beforehand that others look at often. On file systems in place, since NFS
     /// clients cache what a name stands for; a reader may see a torn state, so content must survive that.
     func post(_ key: String, _ bytes: [UInt8]) async throws(StorageError)
@@ -50,6 +57,30 @@ public protocol StorageBackend: Sendable {
 }
 
 extension StorageBackend {
+    func exchange(_ key: String, _ bytes: [UInt8], over version: String?) async throws(StorageError) -> String? {
+        var isDone = false
+        if let version {
+            isDone = try await replace(key, bytes, ifVersion: version)
+        } else {
+            isDone = try await create(key, bytes)
+        }
+        guard isDone else { return nil }
+        guard capabilities.replacesConditionally else { return "" }
+        return try await read(key, limit: max(bytes.count, 1 << 20))?.version ?? ""
+    }
+
+    func keys(_ prefix: String) async throws(StorageError) -> [String] {
+        var keys: [String] = []
+        for name in try await list(prefix) {
+            if name.utf8.last == UInt8(ascii: "/") {
+                keys += try await self.keys(prefix + name)
+            } else {
+                keys.append(prefix + name)
+            }
+        }
+        return keys
+    }
+
     /// Where an object lies, for error texts and for what is done beside the control plane.
     func path(_ key: String) -> String { Path.join(root, key) }
 

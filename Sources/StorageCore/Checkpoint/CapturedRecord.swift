@@ -70,6 +70,8 @@ enum LeftoverDecision: Equatable {
     case commit
     /// Whole, but only in this boot's page cache: seal, then commit.
     case sealAndCommit
+    /// The same, but its trainer had begun to fsync, and nobody knows with what outcome: write it anew first.
+    case rewriteAndCommit
     /// Captured, and the boot that held it is gone.
     case lost(String)
     /// Never captured: nobody was told that it was.
@@ -84,6 +86,8 @@ enum LeftoverDecision: Equatable {
         var hasDirectory: Bool
         /// Its manifest is whole and says this run and attempt.
         var isSealed: Bool
+        /// The manifest was prepared: fsyncs may have failed since.
+        var hasBegunSealing = false
         /// nil: no journal entry.
         var captured: CapturedRecord?
         /// The host of the epoch, when there is no journal entry.
@@ -109,7 +113,7 @@ enum LeftoverDecision: Equatable {
             guard let source = captured.source, !facts.isEmpty else { return .discard }
             return .giveBack(to: facts.hasSource ? "\(source).returned-\(captured.attempt)" : source)
         }
-        if captured.bootID == bootID { return .sealAndCommit }
+        if captured.bootID == bootID { return facts.hasBegunSealing ? .rewriteAndCommit : .sealAndCommit }
         return .lost("captured but not sealed when the machine went down; its bytes cannot be trusted")
     }
 }

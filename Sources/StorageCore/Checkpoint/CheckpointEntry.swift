@@ -10,6 +10,8 @@ struct CheckpointEntry: Sendable, Equatable {
     var createdAt: Double?
     var bytes: Int?
     var files: Int?
+    /// The number of its report in Ray's count, which runs through all launches; nil: not known.
+    var reportNumber: Int?
 
     // Not inlined: the optimizer of Swift 6.3.1 crashes (CopyPropagation, "Found ownership error") where it is used in
     // closures.
@@ -19,7 +21,7 @@ struct CheckpointEntry: Sendable, Equatable {
 
     init(
         attempt: AttemptID?, name: String, physicalName: String, metrics: JSONValue, createdAt: Double? = nil,
-        bytes: Int? = nil, files: Int? = nil
+        bytes: Int? = nil, files: Int? = nil, reportNumber: Int? = nil
     ) {
         self.attempt = attempt
         self.name = name
@@ -28,6 +30,21 @@ struct CheckpointEntry: Sendable, Equatable {
         self.createdAt = createdAt
         self.bytes = bytes
         self.files = files
+        self.reportNumber = reportNumber
+    }
+
+    /// Ours and those of others, oldest first, as far as the numbers of their reports tell: what has none comes first.
+    static func chronological(_ foreign: [CheckpointEntry], _ own: [CheckpointEntry]) -> [CheckpointEntry] {
+        var merged: [CheckpointEntry] = []
+        var rest = foreign[...]
+        for entry in own {
+            while let first = rest.first, (first.reportNumber ?? -1) <= (entry.reportNumber ?? Int.max) {
+                merged.append(first)
+                rest.removeFirst()
+            }
+            merged.append(entry)
+        }
+        return merged + rest
     }
 }
 
@@ -45,10 +62,10 @@ enum CheckpointStatus: String, Sendable {
 
 extension CheckpointEntry {
     /// The "checkpoint" document of the C interface.
-    func document(root: String, status: CheckpointStatus, isLatest: Bool) -> JSONValue {
+    func document(path: String, status: CheckpointStatus, isLatest: Bool) -> JSONValue {
         .make([
             "name": .string(name), "physical_name": .string(physicalName),
-            "path": .string(Path.join(root, physicalName)),
+            "path": .string(path),
             "epoch": sequence.map { JSONValue($0.epoch) } ?? .null,
             "index": sequence.map { JSONValue($0.index) } ?? .null,
             "attempt": .optional(attempt?.description), "metrics": metrics, "status": .string(status.rawValue),

@@ -25,10 +25,11 @@ public enum CheckpointName {
     public static func isAutomatic(_ name: String) -> Bool { sequence(ofAutomatic: name) != nil }
 
     /// Refuses a user's `checkpoint_dir_name` that could leave the run directory or collide with what is ours or Ray's,
-    /// with INVALID_ARGUMENT (details `name`, `allowed`). Nothing is looked up.
+    /// with INVALID_ARGUMENT (details `name`, `value`, `allowed`). Nothing is looked up.
     public static func validate(_ name: String) throws(StorageError) {
         if let problem = problem(name) {
-            throw PathComponent.refusal("checkpoint_dir_name", name, problem, allowed: allowed)
+            throw PathComponent.refusal(
+                "checkpoint_dir_name", argument: "checkpoint_dir_name", name, problem, allowed: allowed)
         }
     }
 

@@ -1,25 +1,31 @@
 internal import CStorage
 internal import Glibc
 
-/// How an attempt ended.
-enum CommitOutcome: Sendable, Equatable {
-    case committed
-    /// The attempt is gone: aborted by somebody who won.
-    case aborted
-    /// Something that is not ours stands at its place.
-    case occupied
-}
-
 /// Commit, abort and un-commit of checkpoints on file systems. Everything, the manifest too, is written inside the
 /// hidden attempt directory; the rename of that directory to its physical name is the commit, and there is no instant
 /// with a visible directory and no manifest. After any error the destination is looked at: ours means committed.
-struct FileCheckpointStore: Sendable {
+struct FileCheckpointStore: CheckpointStore {
     let root: String
     let runID: String
     let durability: Durability
 
-    func path(_ key: String) -> String { Path.join(root, key) }
-    func directory(_ attempt: AttemptID) -> String { path(RunLayout.attempt(attempt)) }
+    var workspace: String { root }
+    var uploads: Bool { false }
+
+    func address(_ physicalName: String) -> String { path(physicalName) }
+
+    func isOccupied(_ physicalName: String) throws(StorageError) -> Bool {
+        try System.status(path(physicalName)) != nil
+    }
+
+    /// They are captured where they stay.
+    func upload(_ attempt: AttemptID, as physicalName: String, progress: Progress) throws(StorageError) {}
+
+    func outcome(_ attempt: AttemptID) throws(StorageError) -> CommitOutcome? { nil }
+
+    func forget(_ attempt: AttemptID) throws(StorageError) {
+        try System.unlink(path(RunLayout.captured(attempt)))
+    }
 
     /// Makes a sealed attempt visible under its physical name.
     func commit(_ attempt: AttemptID, as physicalName: String) throws(StorageError) -> CommitOutcome {
@@ -138,5 +144,42 @@ struct FileCheckpointStore: Sendable {
             if let attempt = AttemptID(text) { found.insert(attempt) }
         }
         return found.sorted { $0.sequence < $1.sequence }
+    }
+
+    // MARK: - Looking
+
+    func summary(_ physicalName: String) throws(StorageError) -> ManifestSummary? {
+        try ManifestSummary.read(directory: path(physicalName))
+    }
+
+    func learn(_ decisions: [KnownDecision]) {}
+
+    func inspect(
+        _ entry: CheckpointEntry, deeply: Bool, staging: String, progress: Progress
+    ) async throws(StorageError) {
+        let directory = path(entry.physicalName)
+        guard let attempt = entry.attempt else { return try inspectForeign(directory) }
+        if try System.status(directory) == nil {
+            // An evictor that was suspended before we took over: the files are still in the trash.
+            _ = try restoreFromTrash(attempt, physicalName: entry.physicalName)
+        }
+        guard let manifest = try Manifest.read(directory: directory) else {
+            throw StorageError(.checksum, "\(quoted(directory)) has no manifest any more")
+        }
+        if deeply {
+            return try await VerifiedRecords(staging: staging)
+                .ensure(directory: directory, manifest: manifest, progress: progress)
+        }
+        let report = try await Verify.run(
+            directory: directory, manifest: manifest, sizesOnly: true, progress: progress)
+        if let problem = report.problems.first(where: { $0.kind != .extra }) { throw problem.error(in: directory) }
+    }
+
+    /// Of one that is not ours nothing is known but that it should be there.
+    private func inspectForeign(_ directory: String) throws(StorageError) {
+        func damage(_ what: String) -> StorageError { StorageError(.checksum, "\(quoted(directory)) \(what)") }
+        guard let status = try System.statusFollowing(directory) else { throw damage("does not exist") }
+        guard status.kind == .directory else { throw damage("is no directory") }
+        if try System.list(directory).isEmpty { throw damage("is empty") }
     }
 }

@@ -9,6 +9,13 @@ struct History: Sendable, Equatable {
         var attempt: AttemptID?
         /// The directory; nil: from nothing.
         var physicalName: String?
+        /// Of a checkpoint that is not ours: the last report of ours that its trainer can have gone on from; nil: none.
+        var behind: ReportSequence? = nil
+        /// How many reports a snapshot that Ray wrote told of when this epoch began; nil: Ray had not written it.
+        var rayReports: Int? = nil
+
+        /// The last report of ours before the epoch.
+        var previous: ReportSequence? { attempt?.sequence ?? behind }
     }
 
     /// By epoch; an epoch without one died before it could report anything.
@@ -26,7 +33,7 @@ struct History: Sendable, Equatable {
         var bound = Int.max
         while true {
             if sequence.epoch == current { return sequence.index <= bound }
-            guard let from = resumePoints[current]?.attempt?.sequence, from.epoch < current else { return false }
+            guard let from = resumePoints[current]?.previous, from.epoch < current else { return false }
             current = from.epoch
             bound = from.index
         }
@@ -35,35 +42,44 @@ struct History: Sendable, Equatable {
     /// The last epoch before this one that got as far as reporting: the line to go on with.
     func lastStarted(before epoch: Int) -> Int? { resumePoints.keys.filter { $0 < epoch }.max() }
 
-    /// The checkpoints to resume from, best first: those on the line of `epoch`, the latest first.
-    func candidates(_ entries: [CheckpointEntry], of epoch: Int) -> [CheckpointEntry] {
-        // A loop: the optimizer of Swift 6.3.1 crashes on the same with closures.
-        var found: [(sequence: ReportSequence, entry: CheckpointEntry)] = []
+    /// The checkpoints to resume from, best first: those on the line of `epoch`, the latest first, each where it stands on
+    /// it: those of others, which epochs went on from, between ours.
+    func candidates(
+        _ entries: [CheckpointEntry], foreign: [CheckpointEntry] = [], of epoch: Int
+    ) -> [CheckpointEntry] {
+        // Loops: the optimizer of Swift 6.3.1 crashes on the same with closures.
+        var byEpoch: [Int: [(sequence: ReportSequence, entry: CheckpointEntry)]] = [:]
         for entry in entries {
-            guard let sequence = entry.sequence, isOnLine(sequence, of: epoch) else { continue }
-            found.append((sequence, entry))
+            guard let sequence = entry.sequence else { continue }
+            byEpoch[sequence.epoch, default: []].append((sequence, entry))
         }
-        found.sort { $0.sequence > $1.sequence }
-        return found.map { $0.entry }
+        var found: [CheckpointEntry] = []
+        var current = epoch
+        var bound = Int.max
+        while true {
+            let own = (byEpoch[current] ?? []).sorted { $0.sequence > $1.sequence }
+            for (sequence, entry) in own where sequence.index <= bound { found.append(entry) }
+            guard let point = resumePoints[current] else { return found }
+            if point.attempt == nil, let name = point.physicalName.map({ Array($0.utf8) }) {
+                for entry in foreign where Array(entry.physicalName.utf8) == name { found.append(entry) }
+            }
+            guard let from = point.previous, from.epoch < current else { return found }
+            current = from.epoch
+            bound = from.index
+        }
     }
 
-    /// The directory that the line of an epoch began with, when it was not ours (Ray's); nil: it began from nothing.
-    func start(of epoch: Int) -> String? {
+    /// What came before a directory of others on the line of an epoch.
+    func behind(_ physicalName: String, of epoch: Int) -> ReportSequence? {
         var current = epoch
         while let point = resumePoints[current] {
-            guard let attempt = point.attempt else { return point.physicalName }
-            guard attempt.sequence.epoch < current else { return nil }
-            current = attempt.sequence.epoch
+            if point.attempt == nil, let name = point.physicalName, name.utf8.elementsEqual(physicalName.utf8) {
+                return point.behind
+            }
+            guard let from = point.previous, from.epoch < current else { return nil }
+            current = from.epoch
         }
         return nil
-    }
-
-    /// The candidates of a line, and behind them what it began with.
-    func candidates(
-        _ entries: [CheckpointEntry], foreign: [CheckpointEntry], of epoch: Int
-    ) -> [CheckpointEntry] {
-        let name = start(of: epoch).map { Array($0.utf8) }
-        return candidates(entries, of: epoch) + foreign.filter { Array($0.physicalName.utf8) == name }
     }
 
     /// The status of each entry, seen from the line of `epoch`.

@@ -8,6 +8,14 @@ extension Manifest {
         return try parse(try file.readAll(limit: maximumBytes), path: path)
     }
 
+    /// The one that a dead process had prepared before it began to fsync; nil when it had not got so far.
+    static func readPrepared(directory: String) throws(StorageError) -> Manifest? {
+        let path = Path.join(directory, RunLayout.sealing)
+        guard let bytes = try open(path)?.readAll(limit: maximumBytes) else { return nil }
+        // Torn: the process died while it wrote it, and that comes before the first fsync.
+        return try? parse(bytes, path: path)
+    }
+
     private static func open(_ path: String) throws(StorageError) -> OpenFile? {
         do throws(StorageError) { return try OpenFile(path, O_RDONLY | O_NOFOLLOW) } catch {
             if error.code == .notFound { return nil }
@@ -22,37 +30,42 @@ extension Seal {
     static func writeManifest(
         _ manifest: Manifest, directory: String, durability: Durability
     ) throws(StorageError) {
-        let folder = Path.join(directory, FileTree.ownName)
-        let path = Path.join(directory, RunLayout.manifest)
+        try publishManifest(
+            try prepareManifest(manifest, directory: directory), directory: directory, durability: durability)
+    }
+
+    /// Writes it where it does not count yet, to be called before anything is fsynced. Returns its bytes.
+    static func prepareManifest(_ manifest: Manifest, directory: String) throws(StorageError) -> [UInt8] {
         let bytes = manifest.document
-        if try !System.makeDirectory(folder) { try removeLeftovers(folder) }
-        let temporary = Path.join(folder, ".manifest-\(Environment.system.randomHex(8)).tmp")
+        try System.makeDirectory(Path.join(directory, FileTree.ownName))
+        let file = try OpenFile(Path.join(directory, RunLayout.sealing), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW)
+        try file.write(bytes)
+        try file.close()
+        return bytes
+    }
+
+    /// Makes what was prepared the manifest. After an error it stays prepared: it says that fsyncs may have failed.
+    static func publishManifest(_ bytes: [UInt8], directory: String, durability: Durability) throws(StorageError) {
+        let prepared = Path.join(directory, RunLayout.sealing)
+        let path = Path.join(directory, RunLayout.manifest)
         do throws(StorageError) {
-            let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL)
-            try file.write(bytes)
+            let file = try OpenFile(prepared, O_RDWR | O_NOFOLLOW)
             if durability == .fsync { try file.sync() }
             try file.close()
-            try publish(temporary, path)
+            try publish(prepared, path)
         } catch {
-            _ = unlink(temporary)
             // Network file systems repeat requests: what stands there tells, not what the call said.
             if try !holds(path, bytes) {
                 if error.code != .alreadyExists { throw error }
                 throw StorageError(
                     .alreadyExists, "another manifest stands at \(quoted(path))", details: [("path", .string(path))])
             }
+            _ = try System.unlink(prepared)
         }
         guard durability == .fsync else { return }
-        try System.syncDirectory(folder)
+        try System.syncDirectory(Path.join(directory, FileTree.ownName))
         try System.syncDirectory(directory)
         try System.syncDirectory(Path.parent(directory))
-    }
-
-    /// Of a process that died while it wrote.
-    private static func removeLeftovers(_ folder: String) throws(StorageError) {
-        for name in try System.list(folder) where name.hasPrefix(".manifest-") && name.hasSuffix(".tmp") {
-            try System.unlink(Path.join(folder, name))
-        }
     }
 
     /// Gives the finished file its name, unless the name is taken.

@@ -40,8 +40,20 @@ struct NodeCache: Sendable {
         hooks: TransferHooks = .none
     ) async throws(StorageError) -> Lease {
         guard copies ?? FileSystemKind.isNetwork(directory) else { return Lease(path: directory, lock: nil) }
+        return try await acquire(
+            name: "\(manifest.runID)-\(manifest.attempt)", progress: progress
+        ) { path throws(StorageError) in
+            // The restore itself builds beside the place, renames at the end and collects what a killed one has left.
+            _ = try await Restore.run(
+                from: directory, manifest: manifest, to: path, verify: true, progress: progress, hooks: hooks)
+        }
+    }
+
+    /// The machine's copy of that name, which `build` makes in one step for whoever comes first.
+    func acquire(
+        name: String, progress: Progress, build: (_ path: String) async throws(StorageError) -> Void
+    ) async throws(StorageError) -> Lease {
         try System.makeDirectories(folder, mode: 0o700)
-        let name = "\(manifest.runID)-\(manifest.attempt)"
         if let why = ManifestReader.refusal(of: name) ?? (name.utf8.contains(UInt8(ascii: "/")) ? "is no name" : nil) {
             throw StorageError(.invalidArgument, "the cache name \(quoted(name)) \(why)")
         }
@@ -58,26 +70,17 @@ struct NodeCache: Sendable {
             }
             if let lock = try LockTable.shared.take(lockPath, exclusive: true) {
                 let lease = Lease(path: path, lock: lock)
-                if try !System.exists(path) { try await build(directory, manifest, path, lease, progress, hooks) }
+                if try !System.exists(path) {
+                    do throws(StorageError) { try await build(path) } catch {
+                        lease.release()
+                        throw error
+                    }
+                }
                 try lock.downgrade()
                 return lease
             }
             await Engine.shared.sleep(milliseconds: patience)
             patience = min(100, patience * 2)
-        }
-    }
-
-    private func build(
-        _ directory: String, _ manifest: Manifest, _ path: String, _ lease: Lease, _ progress: Progress,
-        _ hooks: TransferHooks
-    ) async throws(StorageError) {
-        do throws(StorageError) {
-            // The restore itself builds beside the place, renames at the end and collects what a killed one has left.
-            _ = try await Restore.run(
-                from: directory, manifest: manifest, to: path, verify: true, progress: progress, hooks: hooks)
-        } catch {
-            lease.release()
-            throw error
         }
     }
 

@@ -17,12 +17,14 @@ enum PathComponent {
         return nil
     }
 
-    /// The error of a refused name.
-    static func refusal(_ what: String, _ name: String, _ problem: String, allowed: String) -> StorageError {
+    /// The error of a refused name, which `argument` gave.
+    static func refusal(
+        _ what: String, argument: String, _ name: String, _ problem: String, allowed: String
+    ) -> StorageError {
         let shown = name.utf8.count > maximumBytes ? String(name.unicodeScalars.prefix(60)) + "…" : name
         return StorageError(
             .invalidArgument, "\(what) \(quoted(shown)) \(problem); allowed is \(allowed)",
-            details: [("name", .string(shown)), ("allowed", .string(allowed))])
+            details: [("name", .string(argument)), ("value", .string(shown)), ("allowed", .string(allowed))])
     }
 
     private static func hex(_ value: UInt32) -> String {

@@ -37,12 +37,34 @@ enum Restore {
                 details: [("path", .string(place.path)), ("checkpoint", .string(source.path))])
         }
         let plan = try await RestorePlan.make(source, manifest, verify: verify, progress: progress)
+        return try await run(
+            plan, to: place, durability: durability, verified: manifest != nil && verify, progress: progress
+        ) { root throws(StorageError) in
+            try await plan.build(in: root, from: source, progress: progress, hooks: hooks)
+        }
+    }
+
+    /// The same from anywhere: `build` makes everything in an empty directory.
+    static func run(
+        _ plan: RestorePlan, to destination: String, durability: Durability = .none, verified: Bool,
+        progress: Progress, build: (RootDirectory) async throws(StorageError) -> Void
+    ) async throws(StorageError) -> Result {
+        progress.phase = "restore"
+        return try await run(
+            plan, to: try RestorePlace(destination), durability: durability, verified: verified, progress: progress,
+            build: build)
+    }
+
+    private static func run(
+        _ plan: RestorePlan, to place: RestorePlace, durability: Durability, verified: Bool, progress: Progress,
+        build: (RootDirectory) async throws(StorageError) -> Void
+    ) async throws(StorageError) -> Result {
         place.removeStale()
         let parents = try place.makeParents()
         do throws(StorageError) {
             let temporary = try place.makeTemporary()
             do throws(StorageError) {
-                try await plan.build(in: temporary.root, from: source, progress: progress, hooks: hooks)
+                try await build(temporary.root)
                 if durability == .fsync {
                     try System.check("syncfs", temporary.path) { cs_syncfs(temporary.root.descriptor) }
                 }
@@ -57,7 +79,7 @@ enum Restore {
         }
         if durability == .fsync { try syncNames(place, parents) }
         return Result(
-            bytes: plan.bytes, fileCount: plan.fileCount, verified: manifest != nil && verify, path: place.path)
+            bytes: plan.bytes, fileCount: plan.fileCount, verified: verified, path: place.path)
     }
 
     private static func install(

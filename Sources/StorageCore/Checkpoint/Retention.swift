@@ -43,7 +43,9 @@ public struct RetentionPolicy: Sendable, Equatable {
         guard let problem = Retention.scoreProblem(metrics: metrics, attribute: scoreAttribute) else { return }
         throw StorageError(
             .invalidArgument, problem,
-            details: [("name", .string(scoreAttribute)), ("allowed", "a number or a truth value")])
+            details: [
+                ("name", "metrics"), ("metric", .string(scoreAttribute)), ("allowed", "a number or a truth value"),
+            ])
     }
 }
 

@@ -17,6 +17,8 @@ struct Snapshot: Sendable, Equatable {
         /// Ray's checkpoints have epoch 0 and Ray's number of the `report()` call.
         var sequence: ReportSequence
         var metrics: JSONValue
+        /// Ray's number of the report, which runs through all launches; nil: made from the sequence.
+        var reportNumber: Int? = nil
     }
 
     /// What Ray does not know. A snapshot without it was written by Ray, which drops the members of others.
@@ -71,13 +73,20 @@ struct Snapshot: Sendable, Equatable {
         return JSONValue.object(members).compactBytes
     }
 
-    /// Parallel to `entries`: growing with (epoch, index), and the call's own number in a run of one epoch.
+    /// Parallel to `entries`: the numbers of their reports as far as known, made to differ; else growing with
+    /// (epoch, index).
     private var reportNumbers: [Int] {
         var numbers = [Int](repeating: 0, count: entries.count)
         var next = 0
-        for place in entries.indices.sorted(by: { entries[$0].sequence < entries[$1].sequence }) {
+        let areKnown = entries.allSatisfy { $0.reportNumber != nil }
+        func number(_ place: Int) -> Int { entries[place].reportNumber ?? entries[place].sequence.index }
+        let places = entries.indices.sorted { left, right in
+            if areKnown, number(left) != number(right) { return number(left) < number(right) }
+            return entries[left].sequence < entries[right].sequence
+        }
+        for place in places {
             // Bounded, so that a document with absurd numbers cannot overflow here.
-            numbers[place] = max(next, min(entries[place].sequence.index, Int.max / 2))
+            numbers[place] = max(next, min(number(place), Int.max / 2))
             next = numbers[place] + 1
         }
         return numbers

@@ -62,7 +62,7 @@ extension Snapshot {
         guard metrics.objectValue != nil else { throw result.damaged("metrics", "is no object") }
         var entry = Entry(
             physicalName: physicalName, name: physicalName, attempt: nil,
-            sequence: ReportSequence(epoch: 0, index: number), metrics: metrics)
+            sequence: ReportSequence(epoch: 0, index: number), metrics: metrics, reportNumber: number)
         guard let record = known[Array(physicalName.utf8)] else { return entry }
         entry.name = try record.string("name")
         entry.attempt = try record.attempt("attempt")

@@ -25,7 +25,7 @@ public final class MetricsLog: Sendable {
         var line: [UInt8] = []
         var isClosed = false
 
-        var tailBytes: Int { full.reduce(current?.tail.count ?? 0) { $0 + $1.tail.count } }
+        var tailBytes: Int { full.reduce(current?.keptBytes ?? 0) { $0 + $1.keptBytes } }
     }
 
     private let directory: String
@@ -40,10 +40,14 @@ public final class MetricsLog: Sendable {
 
     /// Writes below `<runDirectory>/.raystorage/metrics`; nothing is created before the first line. With `isDurable`
     /// false (`durability="none"`) `sync` does nothing.
-    public convenience init(runDirectory: String, epoch: Int, rank: Int = 0, isDurable: Bool = true) {
+    /// `segmentBytes`: when a new segment is begun; nil: the default.
+    public convenience init(
+        runDirectory: String, epoch: Int, rank: Int = 0, isDurable: Bool = true, segmentBytes: Int? = nil
+    ) {
+        var limits = Limits()
+        if let segmentBytes { limits.segmentBytes = segmentBytes }
         self.init(
-            runDirectory: runDirectory, epoch: epoch, rank: rank, isDurable: isDurable, limits: Limits(), calls: .system
-        )
+            runDirectory: runDirectory, epoch: epoch, rank: rank, isDurable: isDurable, limits: limits, calls: .system)
     }
 
     init(runDirectory: String, epoch: Int, rank: Int, isDurable: Bool, limits: Limits, calls: FileCalls) {
@@ -58,18 +62,20 @@ public final class MetricsLog: Sendable {
     /// Adds the line of one report, by one `write(2)`. From any thread, in any order: a report with a checkpoint is added
     /// after its capture, when later ones may be there already. Readers sort, and of two lines of one index they take
     /// the first. `checkpointName` is the physical name, nil for metrics only; `time` is in
-    /// seconds since 1970; `metricsJSON` must be one JSON object (NaN and the infinities as bare literals).
+    /// seconds since 1970; `metricsJSON` must be one JSON object (NaN and the infinities as bare literals). `epoch`: of an
+    /// earlier launch, whose own log is lost; nil: this one's.
     ///
     /// Fails with INVALID_ARGUMENT when it is not, CLOSED, or the error of the
     /// system call (NO_SPACE, IO …); then no part of the line is read later, and the next call may succeed.
     public func append(
-        index: Int, time: Double, checkpointName: String?, metricsJSON: UnsafeBufferPointer<UInt8>
+        index: Int, epoch: Int? = nil, time: Double, checkpointName: String?, metricsJSON: UnsafeBufferPointer<UInt8>
     ) throws(StorageError) {
         try Self.validate(metricsJSON)
         try state.withLock { state throws(StorageError) in
             if state.isClosed { throw StorageError(.closed, "the metrics log is closed") }
             Self.write(
-                index: index, time: time, checkpointName: checkpointName, metricsJSON: metricsJSON, to: &state.line)
+                index: index, epoch: epoch, time: time, checkpointName: checkpointName, metricsJSON: metricsJSON,
+                to: &state.line)
             if state.line.count > limits.lineBytes {
                 throw StorageError(
                     .invalidArgument, "metrics of \(metricsJSON.count) bytes are too large",
@@ -83,11 +89,12 @@ public final class MetricsLog: Sendable {
 
     /// Adds the line of one report, its metrics in an array.
     public func append(
-        index: Int, time: Double, checkpointName: String?, metricsJSON: [UInt8]
+        index: Int, epoch: Int? = nil, time: Double, checkpointName: String?, metricsJSON: [UInt8]
     ) throws(StorageError) {
         let result = metricsJSON.withUnsafeBufferPointer { bytes -> Result<Void, StorageError> in
             do throws(StorageError) {
-                try append(index: index, time: time, checkpointName: checkpointName, metricsJSON: bytes)
+                try append(
+                    index: index, epoch: epoch, time: time, checkpointName: checkpointName, metricsJSON: bytes)
                 return .success(())
             } catch {
                 return .failure(error)
@@ -118,12 +125,16 @@ public final class MetricsLog: Sendable {
 
     /// The line between two newlines: see `MetricsSegment.append`.
     private static func write(
-        index: Int, time: Double, checkpointName: String?, metricsJSON: UnsafeBufferPointer<UInt8>,
+        index: Int, epoch: Int?, time: Double, checkpointName: String?, metricsJSON: UnsafeBufferPointer<UInt8>,
         to line: inout [UInt8]
     ) {
         line.removeAll(keepingCapacity: true)
         line.append(contentsOf: "\n{\"index\":".utf8)
         line.append(contentsOf: String(index).utf8)
+        if let epoch {
+            line.append(contentsOf: ",\"epoch\":".utf8)
+            line.append(contentsOf: String(epoch).utf8)
+        }
         line.append(contentsOf: ",\"time\":".utf8)
         line.append(contentsOf: JSONValue.text(time).utf8)
         line.append(contentsOf: ",\"checkpoint\":".utf8)

@@ -10,8 +10,8 @@ extension MetricsLog {
 
     /// Makes every line durable that was added before the call; returns at once when there is none.
     ///
-    /// After a failed fsync the kernel may have forgotten the lines, whatever a second fsync says. They are written
-    /// again, into a new segment; readers drop the repetitions. Fails with the error of the system call when that fails
+    /// After a failed fsync the kernel may have forgotten the lines, whatever a second fsync says, and with them earlier
+    /// ones that lie in the same blocks. They are written again, into a new segment; readers drop the repetitions. Fails with the error of the system call when that fails
     /// too; the next call tries again.
     public func sync() throws(StorageError) {
         guard isDurable else { return }
@@ -76,11 +76,11 @@ extension MetricsLog {
         for place in state.full.indices where state.full[place].name == name { body(&state.full[place]) }
     }
 
-    /// Puts everything that is not durable into a new segment, in order, and lets go of the old ones.
+    /// Puts everything that is not durable, or not any more, into a new segment, in order, and lets go of the old ones.
     private func rewrite(_ state: inout State) throws(StorageError) {
         var bytes: [UInt8] = [0x0A]
         for segment in state.full + (state.current.map { [$0] } ?? []) where segment.isDirty {
-            bytes += try segment.unsynced()
+            bytes += try segment.endangered()
             if bytes.last != 0x0A { bytes.append(0x0A) }
         }
         var next = try openSegment(&state)

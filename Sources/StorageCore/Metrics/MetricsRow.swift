@@ -23,8 +23,14 @@ struct MetricsRow: Sendable, Equatable {
             let index = document["index"]?.intValue, let time = document["time"]?.doubleValue,
             let metrics = document["metrics"], metrics.objectValue != nil
         else { return nil }
+        var epoch = segment.epoch
+        // A line that an earlier launch could not write itself.
+        if let other = document["epoch"] {
+            guard let number = other.intValue, 1...ReportSequence.limit ~= number else { return nil }
+            epoch = number
+        }
         self.init(
-            sequence: ReportSequence(epoch: segment.epoch, index: index), rank: segment.rank, time: time,
+            sequence: ReportSequence(epoch: epoch, index: index), rank: segment.rank, time: time,
             checkpointName: document["checkpoint"]?.stringValue, metrics: metrics)
     }
 }
@@ -35,6 +41,18 @@ enum MetricsHistory {
     /// failed fsync count once; torn lines do not count. No metrics, or no such run, is no error.
     static func read(runDirectory: String) throws(StorageError) -> [MetricsRow] {
         var rows: [MetricsRow] = []
+        try forEach(runDirectory: runDirectory) { rows.append($0) }
+        return ordered(rows)
+    }
+
+    /// Which reports have a line of rank 0.
+    static func reports(runDirectory: String) throws(StorageError) -> ReportSet {
+        var reports = ReportSet()
+        try forEach(runDirectory: runDirectory) { if $0.rank == 0 { reports.insert($0.sequence) } }
+        return reports
+    }
+
+    private static func forEach(runDirectory: String, _ body: (MetricsRow) -> Void) throws(StorageError) {
         for segment in try MetricsSegmentName.list(runDirectory: runDirectory) {
             var reader: LineReader
             do throws(StorageError) {
@@ -44,10 +62,26 @@ enum MetricsHistory {
                 throw error
             }
             try reader.forEach { line throws(StorageError) -> Bool in
-                if let row = MetricsRow(line, segment) { rows.append(row) }
+                if let row = MetricsRow(line, segment) { body(row) }
                 return true
             }
         }
+    }
+
+    /// The whole lines of a segment that was read at once.
+    static func rows(_ bytes: [UInt8], of segment: MetricsSegmentName) -> [MetricsRow] {
+        guard let end = bytes.lastIndex(of: 0x0A) else { return [] }
+        var rows: [MetricsRow] = []
+        for line in bytes[..<end].split(separator: 0x0A) {
+            line.withUnsafeBufferPointer { line in
+                if let row = MetricsRow(line, segment) { rows.append(row) }
+            }
+        }
+        return rows
+    }
+
+    /// By (epoch, index), then by rank, each once.
+    static func ordered(_ rows: [MetricsRow]) -> [MetricsRow] {
         // Stable by the place in the log: of two lines with one number the first counts.
         let sorted = rows.enumerated().sorted { left, right in
             if left.element.sequence != right.element.sequence { return left.element.sequence < right.element.sequence }

@@ -6,6 +6,7 @@ internal import Synchronization
 final class ResultFiles: Sendable {
     static let resultsName = "result.json"
     static let progressName = "progress.csv"
+    static let names = [resultsName, progressName]
 
     private struct State {
         var results: LineFile
@@ -100,11 +101,12 @@ final class ResultFiles: Sendable {
         let path = segment.path(runDirectory: runDirectory)
         let offset = state.offsets[segment] ?? 0
         guard let size = try System.status(path)?.size, size > offset else { return }
-        let origin = state.origins[segment.epoch] ?? self.origin(segment.epoch)
-        state.origins[segment.epoch] = origin
         var reader = try LineReader(path, from: offset)
         try reader.forEach { line throws(StorageError) -> Bool in
             guard let row = MetricsRow(line, segment) else { return true }
+            let epoch = row.sequence.epoch
+            let origin = state.origins[epoch] ?? self.origin(epoch)
+            state.origins[epoch] = origin
             try add(row, origin, &state)
             return true
         }

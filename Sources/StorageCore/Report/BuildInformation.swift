@@ -12,7 +12,9 @@ public enum BuildInformation {
         return .make([
             "version": .string(String(cString: cs_version())), "abi_version": JSONValue(abi),
             "configuration": .string(configuration), "c_compiler": .string(String(cString: cs_compiler())),
-            "crc32c": "ISA-L", "backends": .array(["file"]),
+            "crc32c": "ISA-L", "http": .string(String(cString: cs_http_version())),
+            "crypto": .string(String(cString: cs_crypto_version())),
+            "xml": .string(String(cString: cs_xml_version())), "backends": .array(["file", "s3"]),
         ])
     }
 }

@@ -3,12 +3,26 @@ internal import Glibc
 /// What can be done with one checkpoint by its address, without an open run.
 public struct CheckpointAccess: Sendable {
     let directory: String
+    /// On an object store.
+    private let remote: ObjectCheckpointAccess?
 
-    /// Finds it; `file://` URIs and `~` are understood. NOT_FOUND says when it is one that was evicted.
-    public init(_ path: String, environment: Environment = .system) throws(StorageError) {
-        let storage = try StoragePath.resolve(path, environment: environment)
-        try storage.requireSupported()
-        directory = storage.directory
+    /// Finds it; `file://` URIs and `~` are understood. NOT_FOUND says when it is one that was evicted. `storageOptions` are
+    /// the storage's.
+    public init(
+        _ path: String, storageOptions: JSONValue? = nil, environment: Environment = .system
+    ) throws(StorageError) {
+        try self.init(path, storageOptions: storageOptions, environment: environment, opener: .system)
+    }
+
+    init(
+        _ path: String, storageOptions: JSONValue? = nil, environment: Environment = .system, opener: Storage.Opener
+    ) throws(StorageError) {
+        let path = try StoragePath.resolve(path, environment: environment)
+        let storage = try Storage.open(path, options: storageOptions, environment: environment, opener: opener)
+        directory = path.directory
+        remote = storage.objects.map {
+            ObjectCheckpointAccess(storage: storage, objects: $0, environment: environment)
+        }
     }
 
     private func absent() -> StorageError {
@@ -66,7 +80,8 @@ public struct CheckpointAccess: Sendable {
     }
 
     /// The manifest document.
-    public func manifestDocument() throws(StorageError) -> JSONValue {
+    public func manifestDocument(progress: Progress) async throws(StorageError) -> JSONValue {
+        if let remote { return try await remote.manifestDocument(progress) }
         try checkExists()
         let path = Path.join(directory, RunLayout.manifest)
         guard try System.status(path) != nil else {
@@ -82,6 +97,7 @@ public struct CheckpointAccess: Sendable {
     public func download(to destination: String, verify: Bool, progress: Progress) async throws(StorageError)
         -> JSONValue
     {
+        if let remote { return try await remote.download(to: destination, verify: verify, progress: progress) }
         let manifest = try manifest()
         return try await reading { () async throws(StorageError) -> JSONValue in
             let result = try await Restore.run(
@@ -97,6 +113,7 @@ public struct CheckpointAccess: Sendable {
     public func acquire(
         stagingDirectory: String?, environment: Environment = .system, progress: Progress
     ) async throws(StorageError) -> JSONValue {
+        if let remote { return try await remote.acquire(stagingDirectory: stagingDirectory, progress: progress) }
         let pins = Pins.shared
         pins.pin(directory)
         do throws(StorageError) {
@@ -126,6 +143,7 @@ public struct CheckpointAccess: Sendable {
 
     /// Reads every byte; see `raystorage_checkpoint_verify_start`.
     public func verify(progress: Progress) async throws(StorageError) -> JSONValue {
+        if let remote { return try await remote.verify(progress) }
         let manifest: Manifest?
         do throws(StorageError) { manifest = try self.manifest() } catch {
             guard error.code == .checksum else { throw error }
@@ -152,7 +170,8 @@ public struct CheckpointAccess: Sendable {
     // MARK: - Metadata
 
     /// The user's metadata; `{}` when none was set.
-    public func metadata() throws(StorageError) -> JSONValue {
+    public func metadata(progress: Progress) async throws(StorageError) -> JSONValue {
+        if let remote { return try await remote.metadata(progress) }
         try checkExists()
         let path = Path.join(directory, RunLayout.metadata)
         guard try System.statusFollowing(path) != nil else { return .object([]) }
@@ -160,14 +179,17 @@ public struct CheckpointAccess: Sendable {
     }
 
     /// Replaces the user's metadata: readers see the old or the new.
-    public func setMetadata(_ json: String, environment: Environment = .system) throws(StorageError) {
-        try checkExists()
+    public func setMetadata(
+        _ json: String, environment: Environment = .system, progress: Progress
+    ) async throws(StorageError) {
+        if remote == nil { try checkExists() }
         let document = try JSONDocument.parse(Array(json.utf8), path: "metadata", code: .invalidArgument)
         guard document.objectValue != nil else {
             throw StorageError(
                 .invalidArgument, "metadata must be a JSON object",
                 details: [("name", "metadata"), ("allowed", "an object")])
         }
+        if let remote { return try await remote.setMetadata(document, progress) }
         let path = Path.join(directory, RunLayout.metadata)
         let temporary = "\(path).\(environment.randomHex(8)).tmp"
         do throws(StorageError) {

@@ -17,14 +17,11 @@ extension TrainingRun {
     }
 
     private func problem(_ entry: CheckpointEntry, _ progress: Progress) async throws(StorageError) -> String? {
-        try await Pins.holding(opened.store.path(entry.physicalName)) { () async throws(StorageError) -> String? in
+        try await Pins.holding(opened.checkpoints.path(entry.physicalName)) {
+            () async throws(StorageError) -> String? in
             try await Damage.look(
-                at: entry, store: opened.store, engine: engine, retry: retry, environment: environment,
-                progress: progress
-            ) { directory, manifest throws(StorageError) in
-                try await VerifiedRecords(staging: opened.host.directory)
-                    .ensure(directory: directory, manifest: manifest, progress: progress)
-            }
+                at: entry, deeply: true, store: opened.checkpoints, staging: opened.host.directory, engine: engine,
+                retry: retry, environment: environment, progress: progress)
         }
     }
 
@@ -38,14 +35,15 @@ extension TrainingRun {
             "checkpoint \(quoted(entry.name)) is damaged (\(problem)):"
                 + " going on from \(older.map { quoted($0.name) } ?? "the beginning") instead",
             [
-                ("damaged", .string(opened.store.path(entry.physicalName))),
-                ("fallback", .optional(older.map { opened.store.path($0.physicalName) })),
+                ("damaged", .string(opened.checkpoints.address(entry.physicalName))),
+                ("fallback", .optional(older.map { opened.checkpoints.address($0.physicalName) })),
             ])
         try await opened.hold.check()
+        var point = History.ResumePoint(turn: turn, attempt: older?.attempt, physicalName: older?.physicalName)
+        if let older, older.attempt == nil { point.behind = state.history.behind(older.physicalName, of: epoch) }
         try await Resumption.write(
-            older, turn: turn, base: state.reportBase, epoch: opened.hold.epoch, backend: opened.backend)
-        opened.catalog.resume(
-            History.ResumePoint(turn: turn, attempt: older?.attempt, physicalName: older?.physicalName))
+            older, point, base: state.reportBase, epoch: opened.hold.epoch, backend: opened.backend)
+        opened.catalog.resume(point)
         try await opened.catalog.writeSnapshot()
     }
 

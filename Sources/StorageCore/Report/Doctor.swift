@@ -4,63 +4,58 @@ internal import Glibc
 /// `raystorage doctor`: tries, in a directory of its own that it removes again, each thing that a run needs.
 public struct Doctor: Sendable {
     private let root: String
+    private let storage: Storage
     private let environment: Environment
     private let bytesForSpeed = 64 << 20
+    /// Somebody looks on: a store that does not answer is a finding.
+    private static let patienceMilliseconds: Int64 = 10_000
 
     /// A storage path; it is made when it does not exist, as a run would.
-    public init(_ path: String, environment: Environment = .system) throws(StorageError) {
-        let storage = try StoragePath.resolve(path, environment: environment)
-        try storage.requireSupported()
-        root = storage.directory
+    public init(
+        _ path: String, storageOptions: JSONValue? = nil, environment: Environment = .system
+    ) throws(StorageError) {
+        let path = try StoragePath.resolve(path, environment: environment)
+        storage = try Storage.open(
+            path, options: storageOptions, retryTimeoutMilliseconds: Self.patienceMilliseconds, environment: environment
+        )
+        root = path.directory
         self.environment = environment
     }
 
     /// The document of `raystorage_path_doctor_start`.
     public func run(progress: Progress) async throws(StorageError) -> JSONValue {
-        var checks: [JSONValue] = []
-        var isFine = true
-        func check(_ name: String, _ body: () async throws(StorageError) -> String) async {
-            let start = cs_monotonic_ns()
-            var detail: String
-            var ok = true
-            do throws(StorageError) { detail = try await body() } catch {
-                detail = error.message
-                ok = false
-            }
-            isFine = isFine && ok
-            checks.append(
-                .make([
-                    "name": .string(name), "ok": .bool(ok), "detail": .string(detail),
-                    "seconds": .number(Double(cs_monotonic_ns() - start) / 1e9),
-                ]))
+        if let objects = storage.objects {
+            return try await StoreDoctor(store: objects, environment: environment, engine: .shared).run(
+                progress: progress)
         }
+        let checks = DoctorChecks()
         let probe = Path.join(root, ".raystorage-doctor-\(environment.randomHex(8))")
         let backend = LocalBackend(root: probe, durability: .fsync, temporaryTag: "doctor", environment: environment)
         var made: [String] = []
-        await check("write") { () throws(StorageError) in
+        await checks.check("write") { () throws(StorageError) in
             made = try System.makeDirectories(probe)
             return "can create directories below \(quoted(root))"
         }
-        if isFine {
-            await check("create-only") { () async throws(StorageError) in
+        if checks.isFine {
+            await checks.check("create-only") { () async throws(StorageError) in
                 guard try await backend.create("record", [1]), try await !backend.create("record", [2]) else {
                     throw StorageError(.precondition, "a second creation of one name was not refused")
                 }
                 return "a name can be created once"
             }
-            await check("rename") { () throws(StorageError) in try renameDirectories(probe) }
-            await check("read and list") { () async throws(StorageError) in
+            await checks.check("rename") { () throws(StorageError) in try renameDirectories(probe) }
+            await checks.check("read and list") { () async throws(StorageError) in
                 guard try await backend.read("record", limit: 10)?.bytes == [1],
                     try await backend.list("").contains("record")
                 else { throw StorageError(.precondition, "what was written is not there") }
                 return "what was written is there"
             }
-            await check("speed") { () throws(StorageError) in try speed(probe, progress) }
-            await check("delete") { () throws(StorageError) in
+            await checks.check("speed") { () throws(StorageError) in try speed(probe, progress) }
+            await checks.check("delete") { () throws(StorageError) in
                 try System.removeTree(probe)
                 return "can delete"
             }
-            await check("space") { () throws(StorageError) in
+            await checks.check("space") { () throws(StorageError) in
                 let free = try System.freeBytes(root)
                 if free < 1 << 30 {
                     throw StorageError(.noSpace, "only \(free >> 20) MiB are free at \(quoted(root))")
@@ -68,17 +63,14 @@ public struct Doctor: Sendable {
                 return "\(free >> 30) GiB are free"
             }
         }
-        await check("file system") { () throws(StorageError) in
+        await checks.check("file system") { () throws(StorageError) in
             let kind = FileSystemKind.isNetwork(root) ? "network" : "local"
             return "\(kind) file system (type 0x\(String(cs_filesystem_type(root), radix: 16)))"
         }
-        await check("staging directory") { () throws(StorageError) in
-            let host = try HostIdentity.open(nil, environment: environment)
-            return "\(quoted(host.directory)), host id \(host.id)"
-        }
+        await checks.check("staging directory") { () throws(StorageError) in try StagingCheck.run(environment) }
         try? System.removeTree(probe)
         for directory in made.dropLast().reversed() { _ = rmdir(directory) }
-        return .make(["path": .string(root), "ok": .bool(isFine), "checks": .array(checks)])
+        return checks.document(path: root)
     }
 
     private func renameDirectories(_ probe: String) throws(StorageError) -> String {

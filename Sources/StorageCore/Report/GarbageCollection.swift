@@ -1,28 +1,40 @@
 /// `raystorage gc`: collects what dead trainers left in a run and what can no longer become a checkpoint.
 public struct GarbageCollection: Sendable {
-    private let root: String
+    private let storage: Storage
     private let environment: Environment
 
-    /// A run of ours; NOT_FOUND for anything else.
-    public init(_ path: String, environment: Environment = .system) throws(StorageError) {
-        let storage = try StoragePath.resolve(path, environment: environment)
-        try storage.requireSupported()
-        root = storage.directory
+    /// The address of a run. `storageOptions` are the storage's.
+    public init(
+        _ path: String, storageOptions: JSONValue? = nil, environment: Environment = .system
+    ) throws(StorageError) {
+        try self.init(path, storageOptions: storageOptions, environment: environment, opener: .system)
+    }
+
+    init(
+        _ path: String, storageOptions: JSONValue? = nil, environment: Environment = .system, opener: Storage.Opener
+    ) throws(StorageError) {
+        let path = try StoragePath.resolve(path, environment: environment)
+        storage = try Storage.open(path, options: storageOptions, environment: environment, opener: opener)
         self.environment = environment
-        guard try System.status(Path.join(root, RunLayout.record)) != nil else {
-            throw StorageError(
-                .notFound, "\(quoted(root)) is not a run of raystorage", details: [("path", .string(root))])
-        }
     }
 
     /// Removes unfinished attempts and trash. Nothing of an epoch whose trainer is alive; without `now` nothing that
-    /// changed within 7 days.
+    /// changed within 7 days. NOT_FOUND for anything but a run of ours.
     public func run(now: Bool, dryRun: Bool, progress: Progress) async throws(StorageError) -> JSONValue {
-        let backend = LocalBackend(root: root, durability: .fsync, temporaryTag: "gc", environment: environment)
+        let address = storage.path.uri
+        guard try await storage.hasRecord() else {
+            throw StorageError(
+                .notFound, "\(quoted(address)) is not a run of raystorage", details: [("path", .string(address))])
+        }
+        let backend = storage.writer(durability: .fsync, temporaryTag: "gc")
         let reader = RunReader(backend: backend)
         guard let runID = try await reader.runID() else {
-            throw StorageError(.checksum, "\(quoted(root)) has no run id", details: [("path", .string(root))])
+            throw StorageError(.checksum, "\(quoted(address)) has no run id", details: [("path", .string(address))])
         }
+        if storage.objects != nil {
+            return try await collectObjects(backend, runID: runID, now: now, dryRun: dryRun, progress)
+        }
+        let root = storage.path.directory
         let store = FileCheckpointStore(root: root, runID: runID, durability: .fsync)
         let seen = try await reader.epochs().lastEpochNumber
         let live = try await liveEpoch(reader, backend, runID: runID, progress)
@@ -65,14 +77,82 @@ public struct GarbageCollection: Sendable {
         ])
     }
 
-    /// The epoch of a trainer that is alive: it is in this process, or its heartbeat moves.
+    private func collectObjects(
+        _ backend: any StorageBackend, runID: String, now: Bool, dryRun: Bool, _ progress: Progress
+    ) async throws(StorageError) -> JSONValue {
+        let reader = RunReader(backend: backend)
+        let live = try await liveEpoch(reader, backend, runID: runID, progress)
+        let state = try await reader.read()
+        // Its workspace may not be there; what waits in it is for drain.
+        let workspace =
+            (try? HostIdentity.open(nil, environment: environment))?.workspace(runID: runID) ?? "/nonexistent"
+        let store = storage.checkpoints(
+            runID: runID, backend: backend, workspace: workspace, durability: .fsync, epoch: nil)
+        store.learn(state.decisions)
+        var removed: [JSONValue] = []
+        var kept: [JSONValue] = []
+        func note(_ key: String, _ bytes: Int, _ reason: String, _ isRemoved: Bool) {
+            let entry = JSONValue.make([
+                "path": .string(storage.path.appending(key).uri), "bytes": JSONValue(bytes), "reason": .string(reason),
+            ])
+            if isRemoved { removed.append(entry) } else { kept.append(entry) }
+        }
+        let items = try await ObjectLeftovers(store, backend, environment, progress)?.find(state) ?? []
+        for item in items {
+            try progress.checkCancelled()
+            if let epoch = item.epoch, epoch == live || epoch > state.lastEpochNumber {
+                note(item.key, item.bytes, "its trainer is alive", false)
+                continue
+            }
+            let isOld = item.age >= 7 * 24 * 3600 || item.key.hasPrefix(RunLayout.decisions)
+            if !now, !isOld {
+                let reason = "changed \(Int(item.age)) s ago: it may wait to be finished (drain), or use --now"
+                note(item.key, item.bytes, "\(item.what), \(reason)", false)
+                continue
+            }
+            note(item.key, item.bytes, item.what, true)
+            if !dryRun { try await item.remove() }
+        }
+        for attempt in try await store.trashed() {
+            let name = state.decisions.first { $0.decision.attempt == attempt }?.decision.physicalName ?? ""
+            if live != nil {
+                note(name, 0, "evicted; the live trainer removes it", false)
+                continue
+            }
+            note(name, 0, "evicted", true)
+            if !dryRun { try await store.purge(attempt) }
+        }
+        return .make([
+            "path": .string(storage.path.uri), "removed": .array(removed), "kept": .array(kept),
+            "dry_run": .bool(dryRun),
+        ])
+    }
+
+    /// The epoch of a trainer that is alive: it is in this process, or holds the lock of this host, or its heartbeat moves.
     private func liveEpoch(
-        _ reader: RunReader, _ backend: LocalBackend, runID: String, _ progress: Progress
+        _ reader: RunReader, _ backend: any StorageBackend, runID: String, _ progress: Progress
     ) async throws(StorageError) -> Int? {
         let state = try await reader.epochs()
-        // Its lock must not be touched from its own process: closing the file would drop it.
-        if OpenRuns.shared.contains(runID) { return state.lastEpochNumber }
-        guard let last = state.lastEpoch, !state.closedEpochs.contains(last.number) else { return nil }
+        guard let host = try? HostIdentity.open(nil, environment: environment) else {
+            return try await liveEpoch(state, reader, backend, progress)
+        }
+        let isHeld = try OpenRuns.shared.probe(runID) { () throws(StorageError) in
+            try ProcessLock.isHeld(host.lockPath(runID: runID))
+        }
+        // nil: this process has it open.
+        if isHeld ?? true { return state.lastEpochNumber }
+        let last = try await reader.lastRecord(state)
+        if let last, last.hostID == host.id, last.bootID == host.bootID { return nil }
+        return try await liveEpoch(state, reader, backend, progress)
+    }
+
+    /// By its heartbeat alone.
+    private func liveEpoch(
+        _ state: RunState, _ reader: RunReader, _ backend: any StorageBackend, _ progress: Progress
+    ) async throws(StorageError) -> Int? {
+        guard let last = try await reader.lastRecord(state), !state.closedEpochs.contains(last.number) else {
+            return nil
+        }
         let isAlive = try await Hold.isAlive(
             last, backend: backend, environment: environment, engine: Engine.shared, progress: progress)
         return isAlive ? last.number : nil

@@ -4,6 +4,8 @@ internal import Synchronization
 final class MetricsRecorder: Sendable {
     private let log: MetricsLog
     private let files: ResultFiles
+    /// nil: the files are where they belong.
+    private let publisher: MetricsPublisher?
     private let hold: Hold
     private let environment: Environment
     private let engine: Engine
@@ -14,8 +16,16 @@ final class MetricsRecorder: Sendable {
 
     init(_ opened: OpenedRun, durability: Durability, environment: Environment, engine: Engine) {
         log = MetricsLog(
-            runDirectory: opened.root, epoch: opened.hold.epoch.number, isDurable: durability == .fsync)
-        files = ResultFiles(runDirectory: opened.root, runID: opened.runID)
+            runDirectory: opened.workspace, epoch: opened.hold.epoch.number, isDurable: durability == .fsync,
+            segmentBytes: opened.checkpoints.uploads ? MetricsPublisher.segmentBytes : nil)
+        files = ResultFiles(runDirectory: opened.workspace, runID: opened.runID)
+        publisher = (opened.checkpoints as? ObjectCheckpointStore).map { [log] store in
+            let mirror = MetricsMirror(
+                backend: opened.backend, store: store, log: log, epoch: opened.hold.epoch.number,
+                environment: environment, engine: engine)
+            return MetricsPublisher(
+                backend: opened.backend, mirror: mirror, hold: opened.hold, environment: environment)
+        }
         hold = opened.hold
         self.environment = environment
         self.engine = engine
@@ -40,13 +50,52 @@ final class MetricsRecorder: Sendable {
                 Log.shared.write(.warning, error.while_("syncing the metrics log").message)
             }
             self.derive()
+            if self.publisher != nil { self.engine.spawn { [weak self] in await self?.publishIfDue() } }
         }
+    }
+
+    // MARK: - To the store
+
+    /// At the start of a launch: what earlier ones of this machine left in their logs, and what only decisions tell.
+    func begin() {
+        guard let publisher else { return }
+        engine.spawn { [weak self] in if !publisher.hasBegun { await self?.publishIfDue() } }
+    }
+
+    /// At a bounded rate; what fails is tried again the next time.
+    func publishIfDue() async {
+        guard let publisher, publisher.isDue, hold.mayWrite else { return }
+        do throws(StorageError) { try await publishAll() } catch {
+            Log.shared.write(.warning, error.while_("publishing the metrics").message)
+        }
+    }
+
+    /// Everything that was added before the call, unless somebody else holds the run by now: SUPERSEDED.
+    func publishAll() async throws(StorageError) {
+        guard let publisher else { return }
+        // One that was too busy to show a heartbeat may go on if nobody has taken over.
+        try await hold.check()
+        try await publisher.publish { self.deriveNow() }
+    }
+
+    /// The same for a caller that waits; TIMEOUT when the deadline comes first, and it goes on.
+    func publish(_ deadline: Deadline) throws(StorageError) {
+        guard publisher != nil else { return }
+        try Operation { [self] _ throws(StorageError) in
+            try await publishAll()
+            return .null
+        }.wait(deadline)
     }
 
     func sync() throws(StorageError) { try log.sync() }
 
     /// Brings `result.json` and `progress.csv` up to the log, if this trainer may write them.
     func derive() {
+        // Of a run on a store they are made when they are published, from what was fetched before.
+        if publisher == nil { deriveNow() }
+    }
+
+    private func deriveNow() {
         guard hold.mayWrite else { return }
         deriving.withLock {
             do throws(StorageError) { try files.update() } catch {
@@ -55,12 +104,20 @@ final class MetricsRecorder: Sendable {
         }
     }
 
-    func close() throws(StorageError) {
+    /// Ends the log and publishes all of it; the first failure is thrown when everything was tried.
+    func close() async throws(StorageError) {
         isClosed.raise()
         var failure: StorageError?
-        do throws(StorageError) { try log.close() } catch { failure = error }
+        do throws(StorageError) {
+            if let publisher {
+                try await hold.check()
+                try await publisher.prepare()
+            }
+        } catch { failure = error }
+        do throws(StorageError) { try log.close() } catch { failure = failure ?? error }
         derive()
         if let failure { throw failure }
+        try await publishAll()
     }
 
     // MARK: - Input

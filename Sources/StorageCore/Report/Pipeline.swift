@@ -7,11 +7,12 @@ extension TrainingRun {
     /// directory's entries have been looked at.
     func capture(_ passage: inout Passage) async throws(StorageError) {
         let report = passage.report
+        let source = try Capture.resolve(passage.job.source)
         passage.physicalName = try await claim(passage)
         if passage.job.handOver {
             // Without links, which the record would lead astray. Should we die between the rename and the journal entry, the
             // directory can be given back.
-            passage.source = try Path.resolved(passage.job.source)
+            passage.source = source
             try await writeRecord(&passage, isComplete: false)
         }
         let start = cs_monotonic_ns()
@@ -61,11 +62,12 @@ extension TrainingRun {
         let held = passage.stagedBytes
         staged.bytes = held
         return try await Capture.run(
-            source: passage.job.source, into: opened.store.directory(passage.attempt),
-            handOver: passage.job.handOver, runDirectory: opened.root, progress: report.progress
+            source: passage.job.source, into: opened.checkpoints.directory(passage.attempt),
+            handOver: passage.job.handOver, runDirectory: opened.workspace, progress: report.progress,
+            buffers: buffers
         ) { [self, handOver = passage.job.handOver, attempt = passage.attempt] bytes throws(StorageError) in
             // From here on it is a copy: there is nothing to give back, and half of one must not be.
-            if handOver { _ = try System.unlink(opened.store.path(RunLayout.captured(attempt))) }
+            if handOver { _ = try System.unlink(opened.checkpoints.local(RunLayout.captured(attempt))) }
             guard staged.bytes == 0 else { return }
             try await takeStaging(bytes, report)
             staged.bytes = bytes
@@ -105,7 +107,7 @@ extension TrainingRun {
         passage.record = record
         // Not fsynced: what survives a power cut is the manifest. A kill leaves the page cache as it is.
         let journal = LocalBackend(
-            root: opened.root, durability: .none, temporaryTag: opened.host.temporaryTag, environment: environment)
+            root: opened.workspace, durability: .none, temporaryTag: opened.host.temporaryTag, environment: environment)
         _ = try await journal.replace(
             RunLayout.captured(passage.attempt), record.document.compactBytes, ifVersion: nil)
     }
@@ -136,9 +138,10 @@ extension TrainingRun {
                         ("attempt", .string(attempt.description)), ("path", .string(opened.root)),
                     ])
             case .first:
-                if !passage.job.isRegistration, try System.status(opened.store.path(name)) != nil {
+                if !passage.job.isRegistration, try await opened.checkpoints.isOccupied(name) {
                     throw StorageError(
-                        .alreadyExists, "\(quoted(opened.store.path(name))) exists and is no checkpoint of this run",
+                        .alreadyExists,
+                        "\(quoted(opened.checkpoints.path(name))) exists and is no checkpoint of this run",
                         details: [("name", "checkpoint_dir_name"), ("value", .string(name))])
                 }
                 if try await opened.backend.create(RunLayout.claim(name), document) { return name }
@@ -152,7 +155,7 @@ extension TrainingRun {
     private func claims(on name: String) async throws(StorageError) -> [AttemptID] {
         guard let first = try await opened.backend.readDocument(RunLayout.claim(name)) else { return [] }
         guard let claimant = first["attempt"]?.stringValue.flatMap(AttemptID.init) else {
-            let path = opened.store.path(RunLayout.claim(name))
+            let path = opened.checkpoints.path(RunLayout.claim(name))
             throw StorageError(.checksum, "\(quoted(path)) names no attempt", details: [("path", .string(path))])
         }
         var attempts = [claimant]
@@ -169,8 +172,8 @@ extension TrainingRun {
     func seal(_ passage: inout Passage) async throws(StorageError) {
         guard let record = passage.record, let captured = passage.captured else { return }
         try await Sealing.seal(
-            directory: opened.store.directory(passage.attempt), captured: captured, record: record,
-            progress: passage.report.progress)
+            directory: opened.checkpoints.directory(passage.attempt), captured: captured, record: record,
+            progress: passage.report.progress, buffers: buffers)
         // The files' list is large and not needed again.
         passage.captured?.files = []
     }
@@ -182,7 +185,9 @@ extension TrainingRun {
     func fail(_ passage: inout Passage, _ error: StorageError) async {
         let report = passage.report
         var failure = error
-        let outcome = ReportOutcome.state(after: error, commitHadBegun: report.currentState == .uploading)
+        let commitHadBegun = report.currentState == .uploading && (passage.commitHasBegun || !isCancelled(error))
+        var outcome = ReportOutcome.state(after: error, commitHadBegun: commitHadBegun)
+        if commitHadBegun, hangsOnAbort(passage, error) { outcome = await winsAbort(passage) ? .failed : .unknown }
         let isUnknown = outcome == .unknown
         if !isUnknown, error.code != .superseded, error.detailsDocument[Capture.keptAt] == nil {
             do throws(StorageError) { try await undo(passage) } catch {
@@ -206,9 +211,36 @@ extension TrainingRun {
                 .warning, "report \(report.index) (\(passage.name)) ended: \(failure.message)",
                 [("code", .string(failure.code.description)), ("details", failure.detailsDocument)])
         }
-        settle(&passage, as: isSkipped ? .dropped : outcome)
-        report.end(failure, isExpected: isSkipped)
+        let ending = isSkipped ? .dropped : outcome
+        settle(&passage, as: ending)
+        report.end(failure, as: ending, isExpected: isSkipped)
     }
+
+    /// An upload may be given up as long as nothing was decided. Where it is cut off by a network that is gone for good,
+    /// the abort cannot be won either: that ends UNKNOWN, everything is kept, and the next open goes on from it.
+    private func isCancelled(_ error: StorageError) -> Bool { error.code == .cancelled }
+
+    /// Whether only who wins the abort knows that a report on a store has failed: when the store answers and does not take
+    /// the files; and when the decision was sent and an error came that no retry mends (a role that was revoked), because
+    /// that may follow a lost reply.
+    private func hangsOnAbort(_ passage: Passage, _ error: StorageError) -> Bool {
+        guard opened.checkpoints is ObjectCheckpointStore, error.code != .superseded, error.code != .cancelled else {
+            return false
+        }
+        if passage.commitHasBegun { return !error.isRetryable }
+        return error.isRetryable && error.detailsDocument["http_status"] != nil
+    }
+
+    private func winsAbort(_ passage: Passage) async -> Bool {
+        guard let store = opened.checkpoints as? ObjectCheckpointStore else { return false }
+        let limit = Progress()
+        return await engine.limit(limit, milliseconds: Self.giveUpMilliseconds) {
+            (try? await store.giveUp(passage.attempt, environment: environment, progress: limit)) ?? false
+        }
+    }
+
+    /// How long a report that has failed already waits for its abort.
+    private static let giveUpMilliseconds: Int64 = 30_000
 
     /// First the journal: whatever happens then, no later open takes what failed for a captured report. After a failed
     /// fsync its pages count as clean, and a second fsync would "succeed".
@@ -216,13 +248,13 @@ extension TrainingRun {
         if passage.captured?.method == .renamed {
             var intent = passage
             try await writeRecord(&intent, isComplete: false)
-            try opened.store.giveBack(passage.attempt, to: passage.source)
+            try await opened.checkpoints.giveBack(passage.attempt, to: passage.source)
             return
         }
-        _ = try System.unlink(opened.store.path(RunLayout.captured(passage.attempt)))
+        _ = try System.unlink(opened.checkpoints.local(RunLayout.captured(passage.attempt)))
         if let place = passage.setAside {
             try System.check("rename", place) { cs_rename_noreplace(place, passage.source) }
         }
-        try opened.store.abort(passage.attempt)
+        try await opened.checkpoints.abort(passage.attempt)
     }
 }

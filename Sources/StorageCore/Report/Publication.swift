@@ -7,22 +7,24 @@ extension TrainingRun {
         let progress = Progress()
         // A holder that has been superseded commits nothing more: it would only make strays.
         try await checkFence(progress)
-        let store = opened.store
+        let store = opened.checkpoints
+        passage.commitHasBegun = true
+        let (attempt, physicalName) = (passage.attempt, passage.physicalName)
         let outcome = try await retrying(progress) { () throws(StorageError) in
-            try store.commit(passage.attempt, as: passage.physicalName)
+            try await store.commit(attempt, as: physicalName)
         }
         switch outcome {
         case .committed: break
         case .aborted:
             throw StorageError(
                 .precondition, "the attempt \(passage.attempt) was removed by somebody before it was committed",
-                details: [("path", .string(store.directory(passage.attempt)))])
+                details: [("path", .string(store.address(passage.physicalName)))])
         case .occupied:
             throw StorageError(
                 .alreadyExists, "\(quoted(store.path(passage.physicalName))) exists and is not ours",
                 details: [("path", .string(store.path(passage.physicalName)))])
         }
-        _ = try? System.unlink(store.path(RunLayout.captured(passage.attempt)))
+        if !store.uploads { await forget(attempt) }
         let entry = try entry(of: passage)
         opened.catalog.noteReport(index: passage.report.index)
         var isAnnounced = false
@@ -33,15 +35,19 @@ extension TrainingRun {
             // The commit is the truth; the snapshot is rebuilt from it, by the next report or the next open.
             Log.shared.write(.warning, error.while_("writing the snapshot").message)
         }
-        try await checkFence(progress)
+        // A snapshot that was written has told already, where it is the fence.
+        try await checkFence(progress, looking: !isAnnounced)
         do throws(StorageError) { try metrics.sync() } catch {
             Log.shared.write(.warning, error.while_("syncing the metrics log").message)
         }
         // Ray's V1 reader fails on a checkpoint directory beside a result.json without rows.
         metrics.derive()
+        await metrics.publishIfDue()
         if let place = passage.setAside { Self.remove(setAside: place) }
         settle(&passage, as: .committed)
         passage.report.advance(to: .committed, checkpoint: opened.catalog.document(of: entry))
+        // A whole tree, for which nobody waits.
+        if store.uploads { await forget(attempt) }
         if isAnnounced { await evict() }
     }
 
@@ -52,6 +58,12 @@ extension TrainingRun {
         }
     }
 
+    private func forget(_ attempt: AttemptID) async {
+        do throws(StorageError) { try await opened.checkpoints.forget(attempt) } catch {
+            Log.shared.write(.warning, error.while_("clearing away what was captured for \(attempt)").message)
+        }
+    }
+
     private func entry(of passage: Passage) throws(StorageError) -> CheckpointEntry {
         CheckpointEntry(
             attempt: passage.attempt, name: passage.name, physicalName: passage.physicalName,
@@ -59,8 +71,8 @@ extension TrainingRun {
             files: passage.captured?.fileCount)
     }
 
-    private func checkFence(_ progress: Progress) async throws(StorageError) {
-        try await retrying(progress) { () throws(StorageError) in try await opened.hold.check() }
+    private func checkFence(_ progress: Progress, looking: Bool = false) async throws(StorageError) {
+        try await retrying(progress) { () throws(StorageError) in try await opened.hold.check(looking: looking) }
     }
 
     private func retrying<Value: Sendable>(
@@ -94,6 +106,7 @@ extension TrainingRun {
         try waitForReports(deadline, doing: "flush")
         try metrics.sync()
         metrics.derive()
+        try metrics.publish(deadline)
         try throwUnobserved()
     }
 
@@ -166,9 +179,11 @@ extension TrainingRun {
 
     private func finish() async {
         var failure: StorageError?
-        do throws(StorageError) { try metrics.close() } catch { failure = error }
+        do throws(StorageError) { try await metrics.close() } catch { failure = error }
+        await opened.collection?.finish(on: engine, isHopeless: failure != nil)
         do throws(StorageError) {
             try await opened.hold.check()
+            opened.catalog.beginClosing()
             opened.catalog.noteReport(index: monitor.withLock { nextIndex } - 1)
             // Also what recovered reports displaced, where no report followed them.
             try await opened.catalog.publish(nil)

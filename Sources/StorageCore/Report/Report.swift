@@ -47,13 +47,11 @@ public final class Report: @unchecked Sendable {
     }
 
     /// Ends with an error, or dropped without one.
-    func end(_ error: StorageError, isExpected: Bool = false) {
+    func end(_ error: StorageError, as outcome: ReportState, isExpected: Bool = false) {
         monitor.withLock {
-            let isDropped = isExpected && state.mayBecome(.dropped)
-            let next = isDropped ? .dropped : ReportOutcome.state(after: error, commitHadBegun: state == .uploading)
-            guard state.mayBecome(next) else { return }
-            state = next
-            failure = isDropped ? nil : error
+            guard state.mayBecome(outcome) else { return }
+            state = outcome
+            failure = isExpected ? nil : error
             monitor.broadcast()
         }
         onChange()

@@ -21,6 +21,8 @@ struct Passage: Sendable {
     var captured: Capture.Result?
     var record: CapturedRecord?
     var stagedBytes = 0
+    /// From here on only the storage can say how it ends.
+    var commitHasBegun = false
     /// Its metrics are in the log.
     var hasRow = false
     var isInQueue = false
@@ -97,6 +99,11 @@ extension TrainingRun {
             report.advance(to: .captured)
             try await seal(&passage)
             report.advance(to: .sealed)
+            if opened.checkpoints.uploads {
+                report.advance(to: .uploading)
+                try await opened.checkpoints.upload(
+                    passage.attempt, as: passage.physicalName, progress: report.progress)
+            }
             await previous?.value
             try report.progress.checkCancelled()
             report.advance(to: .uploading)

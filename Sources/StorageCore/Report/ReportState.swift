@@ -6,7 +6,7 @@ public enum ReportState: Int32, Sendable, CaseIterable {
     case captured = 1
     /// Checksummed and fsynced.
     case sealed = 2
-    /// Its commit has begun.
+    /// On its way to the storage, or being committed.
     case uploading = 3
     /// Durable.
     case committed = 4
@@ -35,14 +35,13 @@ public enum ReportState: Int32, Sendable, CaseIterable {
     }
 
     /// Whether a report may go from here to there: forward one step at a time, and out at any step, except that what
-    /// is being committed can only end in what the storage says.
+    /// is being committed can only end in what the storage says: who carries it knows when that began.
     func mayBecome(_ next: ReportState) -> Bool {
         switch (self, next) {
         case (.pending, .captured), (.captured, .sealed), (.sealed, .uploading), (.uploading, .committed): true
         case (.committed, _), (.failed, _), (.dropped, _), (.unknown, _): false
         case (_, .failed): true
         case (.uploading, .unknown): true
-        case (.uploading, .dropped): false
         case (_, .dropped): true
         default: false
         }

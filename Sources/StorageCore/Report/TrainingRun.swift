@@ -26,6 +26,8 @@ public final class TrainingRun: @unchecked Sendable {
     let metrics: MetricsRecorder
     let retry: RetryPolicy
     let eventDescriptor: Int32
+    /// Of all captures and seals of this run.
+    let buffers: BufferPool
 
     let monitor = Monitor()
     var nextIndex = 0
@@ -60,6 +62,7 @@ public final class TrainingRun: @unchecked Sendable {
         do throws(StorageError) {
             let run = try TrainingRun(opened, takeover.options, takeover.environment, takeover.engine)
             AllRuns.shared.add(run)
+            run.metrics.begin()
             return run
         } catch {
             opened.hold.release()
@@ -77,24 +80,29 @@ public final class TrainingRun: @unchecked Sendable {
         self.environment = environment
         self.engine = engine
         metrics = MetricsRecorder(opened, durability: options.durability, environment: environment, engine: engine)
+        buffers = BufferPool(limitBytes: options.maxInflightBytes)
         retry = RetryPolicy(timeoutMilliseconds: options.retryTimeoutMilliseconds)
         let limit: Int
-        if let given = options.stagingMaxBytes { limit = given } else { limit = try System.freeBytes(opened.root) / 2 }
+        if let given = options.stagingMaxBytes {
+            limit = given
+        } else {
+            limit = try System.freeBytes(opened.workspace) / 2
+        }
         admission = Admission(maxPending: options.maxPendingReports, maxBytes: limit)
-        eventDescriptor = try System.check("eventfd", opened.root) { cs_eventfd() }
+        eventDescriptor = try System.check("eventfd", opened.workspace) { cs_eventfd() }
     }
 
     deinit { _ = Glibc.close(eventDescriptor) }
 
     /// The run's directory.
-    public var path: String { opened.root }
+    public var path: String { opened.address }
     /// Readable after any report has changed its state.
     public var eventFileDescriptor: Int32 { eventDescriptor }
 
     /// The document of `raystorage_run_info`.
     public var info: JSONValue {
         .make([
-            "schema": 1, "run_id": .string(opened.runID), "name": .string(opened.name), "path": .string(opened.root),
+            "schema": 1, "run_id": .string(opened.runID), "name": .string(opened.name), "path": .string(opened.address),
             "storage_path": .string(opened.storagePath), "epoch": JSONValue(epoch), "rank": JSONValue(options.rank),
             "world_size": JSONValue(options.worldSize), "staging_dir": .string(opened.host.directory),
             "resumed_from": opened.resumedFrom.map { opened.catalog.document(of: $0) } ?? .null,

@@ -23,19 +23,30 @@ final class Catalog: Sendable {
         var validations: [String: [String]] = [:]
         var hasCommitted = false
         var generation = 0
+        /// The file that was seen to hold our last snapshot.
+        var snapshotFile: System.FileStatus?
+        /// Boot time in milliseconds.
+        var indexWrittenAt: Int64?
+        /// The last publication: everything is written.
+        var isClosing = false
     }
 
-    let store: FileCheckpointStore
+    let store: any CheckpointStore
     let backend: any StorageBackend
+    let snapshot: SnapshotFile
     let hold: Hold
     let policy: RetentionPolicy
     private let state: Mutex<State>
     /// Held around what writes the snapshot or evicts by it: an older snapshot must not replace a newer one.
     private let turn = Turn()
 
-    init(store: FileCheckpointStore, backend: any StorageBackend, hold: Hold, policy: RetentionPolicy, state: State) {
+    init(
+        store: any CheckpointStore, backend: any StorageBackend, snapshot: SnapshotFile, hold: Hold,
+        policy: RetentionPolicy, state: State
+    ) {
         self.store = store
         self.backend = backend
+        self.snapshot = snapshot
         self.hold = hold
         self.policy = policy
         self.state = Mutex(state)
@@ -49,9 +60,7 @@ final class Catalog: Sendable {
     var latest: CheckpointEntry? { Self.latest(current, epoch) }
 
     static func latest(_ state: State, _ epoch: Int) -> CheckpointEntry? {
-        if let entry = state.history.candidates(state.entries, of: epoch).first { return entry }
-        guard let name = state.history.resumePoints[epoch]?.physicalName else { return nil }
-        return state.foreign.last { Array($0.physicalName.utf8) == Array(name.utf8) }
+        state.history.candidates(state.entries, foreign: state.foreign, of: epoch).first
     }
 
     var hasCommitted: Bool { current.hasCommitted }
@@ -68,6 +77,8 @@ final class Catalog: Sendable {
 
     // MARK: - Publication
 
+    func beginClosing() { state.withLock { $0.isClosing = true } }
+
     /// Takes in a checkpoint that has just been committed, plans what it displaces, and announces that in the snapshot.
     /// After this the fence is looked at, and only then anybody is told.
     func publish(_ entry: CheckpointEntry?) async throws(StorageError) {
@@ -76,7 +87,8 @@ final class Catalog: Sendable {
 
     private func publishInTurn(_ entry: CheckpointEntry?) async throws(StorageError) {
         state.withLock { state in
-            if let entry, let sequence = entry.sequence {
+            if var entry, let sequence = entry.sequence {
+                if sequence.epoch == epoch { entry.reportNumber = state.reportBase + sequence.index }
                 state.entries.removeAll { $0.attempt == entry.attempt }
                 let place = state.entries.firstIndex { $0.sequence.map { $0 > sequence } ?? false }
                 state.entries.insert(entry, at: place ?? state.entries.endIndex)
@@ -111,17 +123,69 @@ final class Catalog: Sendable {
             entries: kept.enumerated().map { place, entry in
                 Snapshot.Entry(
                     physicalName: entry.physicalName, name: entry.name, attempt: entry.attempt,
-                    sequence: entry.sequence ?? ReportSequence(epoch: 0, index: place), metrics: entry.metrics)
+                    sequence: entry.sequence ?? ReportSequence(epoch: 0, index: entry.reportNumber ?? place),
+                    metrics: entry.metrics, reportNumber: entry.reportNumber ?? 0)
             },
             latest: Self.latest(state, epoch)?.physicalName, reportCount: state.currentReportIndex,
             ours: Snapshot.Ours(
                 runID: store.runID, epoch: epoch, generation: state.generation,
                 evicting: state.evicting.sorted { $0.sequence < $1.sequence }),
             validations: state.validations)
-        _ = try await backend.replace(RunLayout.snapshot, snapshot.encoded, ifVersion: nil)
+        self.state.withLock { $0.snapshotFile = nil }
+        try await self.snapshot.write(snapshot)
         self.state.withLock { $0.announced = state.evicting }
+        try await writeIndex(state)
+    }
+
+    /// How often the index is written where each write is a request.
+    private static let indexPeriod: Int64 = 60_000
+
+    /// Our own copy of what was published tells what Ray has evicted. An old one tells less and nothing wrong.
+    private func writeIndex(_ state: State) async throws(StorageError) {
+        let now = hold.environment.bootMilliseconds()
+        if !backend.capabilities.renamesDirectories {
+            let isDue = self.state.withLock { state in
+                if let last = state.indexWrittenAt, now - last < Self.indexPeriod, !state.isClosing { return false }
+                state.indexWrittenAt = now
+                return true
+            }
+            guard isDue else { return }
+        }
         let index = CheckpointIndex(runID: store.runID, entries: state.entries.compactMap(CheckpointIndex.Entry.init))
         _ = try await backend.replace(RunLayout.index, index.encoded, ifVersion: nil)
+    }
+
+    /// Puts our snapshot back where a holder that we had fenced has written over it: it had looked at its fence just before
+    /// we raised it, and file systems have no write that then fails. It does so once, whenever it wakes, so this is
+    /// called with every heartbeat and costs a `stat`.
+    func keepSnapshot() async {
+        guard backend.capabilities.renamesDirectories, hold.mayWrite else { return }
+        do throws(StorageError) {
+            try await turn.take { () async throws(StorageError) in try await keepSnapshotInTurn() }
+        } catch {
+            Log.shared.write(.debug, error.while_("looking after the snapshot").message)
+        }
+    }
+
+    private func keepSnapshotInTurn() async throws(StorageError) {
+        if hold.isFencedBySnapshot { return }
+        let path = backend.path(RunLayout.snapshot)
+        let now = try System.status(path)
+        if let now, let known = current.snapshotFile, now.isUnchanged(since: known) { return }
+        guard let object = try await backend.read(RunLayout.snapshot, limit: 256 << 20) else { return }
+        guard let ours = try Snapshot(decoding: object.bytes, path: path).ours, ours.runID == store.runID else {
+            return
+        }
+        if ours.epoch < epoch {
+            Log.shared.write(
+                .warning, "the trainer of epoch \(ours.epoch), which was superseded, wrote its snapshot over ours",
+                [("path", .string(path))])
+            return try await writeSnapshotInTurn()
+        }
+        guard ours.epoch == epoch, let after = try System.status(path), let now, after.isUnchanged(since: now) else {
+            return
+        }
+        state.withLock { $0.snapshotFile = now }
     }
 
     // MARK: - Eviction
@@ -144,7 +208,7 @@ final class Catalog: Sendable {
             try await hold.check()
             guard hold.mayWrite else { return }
             do throws(StorageError) {
-                try store.uncommit(attempt, physicalName: entry.physicalName)
+                try await store.uncommit(attempt, physicalName: entry.physicalName)
                 self.state.withLock { state in
                     state.entries.removeAll { $0.attempt == attempt }
                     state.evicting.remove(attempt)
@@ -166,7 +230,7 @@ final class Catalog: Sendable {
         for attempt in trashed {
             guard hold.mayWrite else { return }
             do throws(StorageError) {
-                try store.purge(attempt)
+                try await store.purge(attempt)
                 state.withLock { _ = $0.trashed.removeValue(forKey: attempt) }
             } catch {
                 Log.shared.write(.warning, error.while_("removing evicted \(attempt); it is tried again later").message)
@@ -178,20 +242,24 @@ final class Catalog: Sendable {
 
     func document(of entry: CheckpointEntry) -> JSONValue {
         let state = current
-        let status = state.history.statuses(state.foreign + state.entries, of: epoch)[entry.id] ?? .committed
+        let all = CheckpointEntry.chronological(state.foreign, state.entries)
+        let status = state.history.statuses(all, of: epoch)[entry.id] ?? .committed
         return entry.document(
-            root: backend.root, status: status, isLatest: entry.id == Self.latest(state, epoch)?.id)
+            path: store.address(entry.physicalName), status: status, isLatest: entry.id == Self.latest(state, epoch)?.id
+        )
     }
 
     /// All checkpoints, oldest first.
     var documents: JSONValue {
         let state = current
         let latest = Self.latest(state, epoch)?.id
-        let all = state.foreign + state.entries
+        let all = CheckpointEntry.chronological(state.foreign, state.entries)
         let statuses = state.history.statuses(all, of: epoch)
         return .array(
             all.map {
-                $0.document(root: backend.root, status: statuses[$0.id] ?? .committed, isLatest: $0.id == latest)
+                $0.document(
+                    path: store.address($0.physicalName), status: statuses[$0.id] ?? .committed,
+                    isLatest: $0.id == latest)
             })
     }
 }

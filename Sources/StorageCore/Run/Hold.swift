@@ -8,6 +8,9 @@ final class Hold: Sendable {
     let backend: any StorageBackend
     let epoch: EpochRecord
     let environment: Environment
+    /// Whether the holder learns from its own write of the snapshot that it is fenced; looking would cost a request each
+    /// time.
+    let isFencedBySnapshot: Bool
     private let state: Mutex<State>
 
     private struct State {
@@ -16,9 +19,13 @@ final class Hold: Sendable {
         var renewedAt: Int64
         var superseded: StorageError?
         var isReleased = false
+        var onBeat: (@Sendable () async -> Void)?
     }
 
-    init(backend: any StorageBackend, epoch: EpochRecord, environment: Environment) {
+    init(
+        backend: any StorageBackend, epoch: EpochRecord, environment: Environment, isFencedBySnapshot: Bool = false
+    ) {
+        self.isFencedBySnapshot = isFencedBySnapshot
         self.backend = backend
         self.epoch = epoch
         self.environment = environment
@@ -50,11 +57,15 @@ final class Hold: Sendable {
     func keepRenewing(on engine: Engine, lock: ProcessLock? = nil) {
         engine.spawnBeat { [self] in
             var isFailing = false
+            // The caller has renewed just now.
+            await engine.sleep(milliseconds: epoch.period)
             while !state.withLock({ $0.isReleased }) {
                 do throws(StorageError) {
                     try await renew()
                     lock?.touch()
                     isFailing = false
+                    // Not on this thread: a write that hangs must not stop the beats.
+                    if let onBeat = state.withLock({ $0.onBeat }) { engine.spawn { await onBeat() } }
                 } catch {
                     if error.code == .superseded {
                         Log.shared.write(.error, error.message)
@@ -68,7 +79,13 @@ final class Hold: Sendable {
         }
     }
 
+    /// What is looked after once a heartbeat.
+    func onBeat(_ body: @escaping @Sendable () async -> Void) { state.withLock { $0.onBeat = body } }
+
     func release() { state.withLock { $0.isReleased = true } }
+
+    /// Whether the run was let go of.
+    var isReleased: Bool { state.withLock { $0.isReleased } }
 
     /// Whether this holder may delete and may write snapshot and metrics files: not fenced, renewed within 2 T.
     var mayWrite: Bool {
@@ -79,10 +96,12 @@ final class Hold: Sendable {
     }
 
     /// Looks at the fence; throws `SUPERSEDED` when it is raised. A holder that was suspended renews first: either its
-    /// heartbeat or its fence tells what happened meanwhile.
-    func check() async throws(StorageError) {
+    /// heartbeat or its fence tells what happened meanwhile. Where the snapshot is the fence only what is known counts,
+    /// unless `looking`.
+    func check(looking: Bool = false) async throws(StorageError) {
         if let known = superseded { throw known }
-        if mayWrite { try await lookAtFence() } else { try await renew() }
+        if !mayWrite { return try await renew() }
+        if looking || !isFencedBySnapshot { try await lookAtFence() }
     }
 
     /// Opens the fence anew each time (close-to-open on NFS).
@@ -92,13 +111,20 @@ final class Hold: Sendable {
             return
         }
         let document = (try? JSONParser.parse(fence.bytes)) ?? .null
-        let successor = EpochRecord(document)
+        throw supersede(by: EpochRecord(document))
+    }
+
+    /// Notes that another trainer has taken over, and says so.
+    func supersede(by successor: EpochRecord?) -> StorageError {
         let error = StorageError(
             .superseded,
             "another trainer has taken over \(quoted(backend.root)): \(successor?.holder ?? "its record is unreadable")",
             details: [("path", .string(backend.root))] + (successor?.holderDetails ?? []))
-        state.withLock { $0.superseded = error }
-        throw error
+        return state.withLock { state in
+            let known = state.superseded ?? error
+            state.superseded = known
+            return known
+        }
     }
 
     /// The error of a holder that has been superseded, as far as known.

@@ -95,16 +95,41 @@ struct HostIdentity: Sendable, Equatable {
 
     func lockPath(runID: String) -> String { "\(directory)/locks/\(runID).lock" }
 
-    /// Remembers a run, so that `drain` finds what was left in it.
-    func remember(runID: String, path: String) throws(StorageError) {
-        let target = "\(directory)/runs/\(runID).json"
-        let content = JSONValue.make(["path": .string(path)]).compactBytes
+    /// Where reports of a run on an object store are captured, and its metrics logged.
+    func workspace(runID: String) -> String { "\(directory)/uploads/\(runID)" }
+
+    func recordPath(runID: String) -> String { "\(directory)/runs/\(runID).json" }
+
+    /// Remembers a run, so that `drain` finds what was left in it. Under its lock. `options` must hold no secrets.
+    func remember(runID: String, path: String, options: JSONValue? = nil) throws(StorageError) {
+        let target = recordPath(runID: runID)
+        var members = [JSONMember("path", .string(path))]
+        if let options { members.append(JSONMember("storage_options", options)) }
+        let content = JSONValue.object(members).compactBytes
         if let file = try? OpenFile(target, O_RDONLY), try file.readAll(limit: 64 << 10) == content { return }
         let temporary = "\(target).\(getpid()).tmp"
         let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
         try file.write(content)
         try file.close()
         try System.rename(temporary, to: target)
+    }
+
+    /// Removes what is remembered of a run that is no more, its lock file too; not while a trainer of this host has it open.
+    func forget(runID: String) throws(StorageError) {
+        _ = try OpenRuns.shared.probe(runID) { () throws(StorageError) in
+            guard case .held(let lock) = try ProcessLock.take(lockPath(runID: runID)) else { return }
+            defer { lock.release() }
+            _ = try System.unlink(recordPath(runID: runID))
+            // While it is held: who waits for this file finds another one, or none, at its place afterwards.
+            _ = try System.unlink(lockPath(runID: runID))
+        }
+    }
+
+    /// Seconds since a trainer of this host was last seen on a run: live ones touch the lock. nil: never.
+    func idleSeconds(runID: String, now: Double) throws(StorageError) -> Double? {
+        let statuses = [try System.status(lockPath(runID: runID)), try System.status(recordPath(runID: runID))]
+        let newest = statuses.compactMap { $0?.modifiedNanoseconds }.max()
+        return newest.map { now - Double($0) / 1e9 }
     }
 }
 
@@ -121,10 +146,27 @@ final class ProcessLock: Sendable {
     }
 
     static func take(_ path: String) throws(StorageError) -> Outcome {
-        let file = try OpenFile(path, O_RDWR | O_CREAT, mode: 0o600)
+        while true {
+            let file = try OpenFile(path, O_RDWR | O_CREAT, mode: 0o600)
+            var holder: pid_t = 0
+            let result = try System.check("lock", path) { cs_lock_file(file.descriptor, 1, 0, &holder) }
+            if result != 0 { return .busy(processID: Int(holder)) }
+            // Removed by its last holder in between: nobody else would ever meet us at that file.
+            let (own, there) = (try file.status(), try System.status(path))
+            if own.inode == there?.inode, own.device == there?.device { return .held(ProcessLock(file)) }
+            try file.close()
+        }
+    }
+
+    /// Whether another process holds it. Takes nothing, so that nobody who wants it meets us there.
+    static func isHeld(_ path: String) throws(StorageError) -> Bool {
+        let file: OpenFile
+        do throws(StorageError) { file = try OpenFile(path, O_RDWR) } catch {
+            if error.code == .notFound { return false }
+            throw error
+        }
         var holder: pid_t = 0
-        let result = try System.check("lock", path) { cs_lock_file(file.descriptor, 1, 0, &holder) }
-        return result == 0 ? .held(ProcessLock(file)) : .busy(processID: Int(holder))
+        return try System.check("lock", path) { cs_lock_holder(file.descriptor, &holder) } != 0
     }
 
     func release() { try? file.close() }

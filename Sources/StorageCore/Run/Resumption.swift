@@ -1,9 +1,12 @@
 /// Chooses the checkpoint that an epoch goes on from, and writes it down before anything is reported.
 struct Resumption: Sendable {
     let options: RunOptions
-    let store: FileCheckpointStore
+    let store: any CheckpointStore
     let backend: any StorageBackend
+    let snapshot: SnapshotFile
     let hold: Hold
+    /// The epochs before this one, as they were once their holders had been fenced.
+    let epochs: RunState
     let environment: Environment
     let engine: Engine
     let progress: Progress
@@ -12,29 +15,31 @@ struct Resumption: Sendable {
 
     func choose() async throws(StorageError) -> (Catalog, CheckpointEntry?) {
         progress.phase = "choosing where to resume from"
-        var state = try await RunReader(backend: backend).read()
+        var state = try await RunReader(backend: backend).read(epochs)
         let index = try await readIndex()
         // From here on something is moved, which is for those who have not been superseded themselves.
         try await hold.check()
-        try evictWhatRayEvicted(&state, index)
-        try putBackResumePoint(&state)
-        let entry = try await firstUsable(candidates(state))
-        warnOfDamage(state, index, entry)
+        store.learn(state.decisions)
+        try await evictWhatRayEvicted(&state, index)
+        if state.raysLatest == nil { try await putBackResumePoint(&state) }
+        // What the last holder has announced may be un-committed by it any time, unless we make sure of it first.
+        let announced = Set(state.snapshot?.ours?.evicting ?? [])
+        let entry = try await firstUsable(candidates(state, index), announced: announced)
+        if state.raysLatest == nil { warnOfDamage(state, index, entry) }
         try await leaveOutUnpublished(&state, index, entry)
         let base = reportBase(state)
-        try await Self.write(entry, turn: 0, base: base, epoch: hold.epoch, backend: backend)
-        state.history.add(
-            History.ResumePoint(turn: 0, attempt: entry?.attempt, physicalName: entry?.physicalName), epoch: epoch)
+        let point = point(entry, state, index)
+        try await Self.write(entry, point, base: base, epoch: hold.epoch, backend: backend)
+        state.history.add(point, epoch: epoch)
         let catalog = Catalog(
-            store: store, backend: backend, hold: hold, policy: options.retention,
+            store: store, backend: backend, snapshot: snapshot, hold: hold, policy: options.retention,
             state: Catalog.State(
                 entries: state.committed, foreign: state.foreign, history: state.history,
-                trashed: try trash(state),
+                trashed: try await trash(state),
                 reportBase: base,
                 currentReportIndex: base,
                 validations: state.snapshot?.validations ?? [:]))
         // Evictions that were announced are announced anew, by the line that this epoch is on.
-        let announced = Set(state.snapshot?.ours?.evicting ?? [])
         try await hold.check()
         if announced.isEmpty { try await catalog.writeSnapshot() } else { try await catalog.publish(nil) }
         return (catalog, entry)
@@ -42,17 +47,56 @@ struct Resumption: Sendable {
 
     // MARK: - Which
 
-    private func candidates(_ state: RunState) throws(StorageError) -> [CheckpointEntry] {
+    private func candidates(_ state: RunState, _ index: CheckpointIndex?) throws(StorageError) -> [CheckpointEntry] {
         if let wanted = options.resumeFrom {
             guard let entry = Self.find(wanted, in: state) else {
                 throw Self.missing(wanted, state, root: backend.root)
             }
             return [entry]
         }
-        guard let line = state.history.lastStarted(before: epoch) else {
-            return state.latest.map { [$0] } ?? []
+        var rays: [CheckpointEntry] = []
+        if let latest = state.raysLatest {
+            rays = RaysTurn.candidates(
+                latest: latest, snapshot: state.snapshot, foreign: state.foreign,
+                published: lastPublished(state, index).map { number($0, state) })
         }
-        return state.history.candidates(state.committed, foreign: state.foreign, of: line)
+        guard let line = state.history.lastStarted(before: epoch) else {
+            return rays.isEmpty ? state.latest.map { [$0] } ?? [] : rays
+        }
+        return rays + state.history.candidates(state.committed, foreign: state.foreign, of: line)
+    }
+
+    /// The last report of ours that Ray can have known, when it went on with the run after our last epoch.
+    private func lastPublished(_ state: RunState, _ index: CheckpointIndex?) -> ReportSequence? {
+        guard let line = state.history.lastStarted(before: epoch) else { return nil }
+        var last = -1
+        for entry in index?.entries ?? [] where entry.sequence.epoch == line { last = max(last, entry.sequence.index) }
+        let listed = Set((state.snapshot?.entries ?? []).map { Array($0.physicalName.utf8) })
+        for entry in state.committed {
+            guard let sequence = entry.sequence, sequence.epoch == line else { continue }
+            // Without the index nobody knows: taken for published.
+            if index == nil || listed.contains(Array(entry.physicalName.utf8)) { last = max(last, sequence.index) }
+        }
+        return ReportSequence(epoch: line, index: last)
+    }
+
+    private func number(_ sequence: ReportSequence, _ state: RunState) -> Int {
+        (state.reportBases[sequence.epoch] ?? 0) + sequence.index
+    }
+
+    /// What the record of this epoch says.
+    private func point(_ entry: CheckpointEntry?, _ state: RunState, _ index: CheckpointIndex?) -> History.ResumePoint {
+        var point = History.ResumePoint(turn: 0, attempt: entry?.attempt, physicalName: entry?.physicalName)
+        if let snapshot = state.snapshot, snapshot.ours == nil {
+            point.rayReports = min(snapshot.reportCount, ReportSequence.limit)
+        }
+        guard let entry, entry.attempt == nil, let line = state.history.lastStarted(before: epoch) else { return point }
+        if let last = lastPublished(state, index), (entry.reportNumber ?? -1) > number(last, state) {
+            point.behind = last
+        } else {
+            point.behind = state.history.behind(entry.physicalName, of: line)
+        }
+        return point
     }
 
     /// A checkpoint by name: what the name means now, else by its directory.
@@ -73,9 +117,11 @@ struct Resumption: Sendable {
     }
 
     /// The first candidate whose files are all there with their sizes; the bytes are verified when it is asked for.
-    private func firstUsable(_ candidates: [CheckpointEntry]) async throws(StorageError) -> CheckpointEntry? {
+    private func firstUsable(
+        _ candidates: [CheckpointEntry], announced: Set<AttemptID>
+    ) async throws(StorageError) -> CheckpointEntry? {
         for (position, entry) in candidates.enumerated() {
-            guard let problem = try await problem(entry) else { return entry }
+            guard let problem = try await problem(entry, announced: announced) else { return entry }
             if options.resumeFrom != nil {
                 throw StorageError(
                     .checksum, "resume_from: checkpoint \(quoted(entry.name)) is damaged: \(problem)",
@@ -90,30 +136,32 @@ struct Resumption: Sendable {
 
     /// What is wrong with a checkpoint's files; nil: nothing. An error that says nothing about them (a server that does not
     /// answer, a permission) is thrown, after some tries: it must not make a job start from the beginning.
-    private func problem(_ entry: CheckpointEntry) async throws(StorageError) -> String? {
-        try await Damage.look(
-            at: entry, store: store, engine: engine,
-            retry: RetryPolicy(timeoutMilliseconds: options.retryTimeoutMilliseconds), environment: environment,
-            progress: progress
-        ) { directory, manifest throws(StorageError) in
-            let report = try await Verify.run(
-                directory: directory, manifest: manifest, sizesOnly: true, progress: progress)
-            if let problem = report.problems.first(where: { $0.kind != .extra }) { throw problem.error(in: directory) }
+    private func problem(
+        _ entry: CheckpointEntry, announced: Set<AttemptID> = []
+    ) async throws(StorageError) -> String? {
+        if let attempt = entry.attempt, announced.contains(attempt),
+            try await !store.restoreFromTrash(attempt, physicalName: entry.physicalName)
+        {
+            return "it was evicted"
         }
+        return try await Damage.look(
+            at: entry, deeply: false, store: store, staging: "", engine: engine,
+            retry: RetryPolicy(timeoutMilliseconds: options.retryTimeoutMilliseconds), environment: environment,
+            progress: progress)
     }
 
     // MARK: - What evictors left
 
     /// An evictor that was suspended while the last launch chose its checkpoint may have moved it to the trash since. It
     /// is still where the line goes on, unless something newer was committed on it.
-    private func putBackResumePoint(_ state: inout RunState) throws(StorageError) {
+    private func putBackResumePoint(_ state: inout RunState) async throws(StorageError) {
         guard let line = state.history.lastStarted(before: epoch), let point = state.history.resumePoints[line],
-            let attempt = point.attempt, let name = point.physicalName, try store.trashed().contains(attempt)
+            let attempt = point.attempt, let name = point.physicalName, try await store.trashed().contains(attempt)
         else { return }
         let newest = state.history.candidates(state.committed, of: line).first?.sequence
         if let newest, newest >= attempt.sequence { return }
-        guard try store.restoreFromTrash(attempt, physicalName: name),
-            let summary = try ManifestSummary.read(directory: store.path(name))
+        guard try await store.restoreFromTrash(attempt, physicalName: name),
+            let summary = try await store.summary(name)
         else { return }
         state.committed.append(summary.entry)
         state.committed.sort { ($0.sequence ?? .start) < ($1.sequence ?? .start) }
@@ -121,11 +169,11 @@ struct Resumption: Sendable {
 
     /// What lies in the trash and may be purged. What was listed as committed was moved there since, by an evictor that
     /// was suspended before: it goes back.
-    private func trash(_ state: RunState) throws(StorageError) -> [AttemptID: Int64] {
+    private func trash(_ state: RunState) async throws(StorageError) -> [AttemptID: Int64] {
         var trashed: [AttemptID: Int64] = [:]
-        for attempt in try store.trashed() {
+        for attempt in try await store.trashed() {
             if let entry = state.committed.first(where: { $0.attempt == attempt }) {
-                _ = try store.restoreFromTrash(attempt, physicalName: entry.physicalName)
+                _ = try await store.restoreFromTrash(attempt, physicalName: entry.physicalName)
             } else {
                 trashed[attempt] = environment.bootMilliseconds()
             }
@@ -170,16 +218,21 @@ struct Resumption: Sendable {
     // MARK: - Records
 
     static func write(
-        _ entry: CheckpointEntry?, turn: Int, base: Int, epoch: EpochRecord, backend: any StorageBackend
+        _ entry: CheckpointEntry?, _ point: History.ResumePoint, base: Int, epoch: EpochRecord,
+        backend: any StorageBackend
     ) async throws(StorageError) {
+        let key = RunLayout.resume(epoch.number, point.turn)
         let document = JSONValue.make([
-            "schema": 1, "epoch": JSONValue(epoch.number), "turn": JSONValue(turn), "nonce": .string(epoch.nonce),
-            "attempt": .optional(entry?.attempt?.description), "name": .optional(entry?.name),
-            "physical_name": .optional(entry?.physicalName), "report_index_base": JSONValue(base),
+            "schema": 1, "epoch": JSONValue(epoch.number), "turn": JSONValue(point.turn), "nonce": .string(epoch.nonce),
+            "attempt": .optional(point.attempt?.description), "name": .optional(entry?.name),
+            "physical_name": .optional(point.physicalName),
+            "behind_epoch": point.behind.map { JSONValue($0.epoch) } ?? .null,
+            "behind_index": point.behind.map { JSONValue($0.index) } ?? .null,
+            "ray_reports": point.rayReports.map { JSONValue($0) } ?? .null, "report_index_base": JSONValue(base),
         ])
-        guard try await backend.create(RunLayout.resume(epoch.number, turn), document) else {
+        guard try await backend.create(key, document) else {
             throw StorageError(
-                .superseded, "somebody else wrote \(quoted(backend.path(RunLayout.resume(epoch.number, turn))))",
+                .superseded, "somebody else wrote \(quoted(backend.path(key)))",
                 details: [("path", .string(backend.root))])
         }
     }
@@ -200,12 +253,12 @@ struct Resumption: Sendable {
 
     /// Ray drops our keys when it writes the snapshot. What our own index has and such a snapshot lacks was evicted by Ray;
     /// it may have removed only a part of it.
-    private func evictWhatRayEvicted(_ state: inout RunState, _ index: CheckpointIndex?) throws(StorageError) {
+    private func evictWhatRayEvicted(_ state: inout RunState, _ index: CheckpointIndex?) async throws(StorageError) {
         guard let snapshot = state.snapshot, snapshot.ours == nil, let index, index.runID == store.runID else { return }
         let kept = Set(snapshot.entries.map { Array($0.physicalName.utf8) })
         for entry in index.entries {
             if kept.contains(Array(entry.physicalName.utf8)) { continue }
-            try store.uncommit(entry.attempt, physicalName: entry.physicalName)
+            try await store.uncommit(entry.attempt, physicalName: entry.physicalName)
             state.committed.removeAll { $0.attempt == entry.attempt }
         }
     }

@@ -6,13 +6,15 @@ public enum RunName {
         + " control characters"
 
     /// Refuses a name that could leave the storage path, hide in it or be taken for a home directory, with
-    /// INVALID_ARGUMENT (details `name`, `allowed`).
+    /// INVALID_ARGUMENT (details `name`, `value`, `allowed`).
     public static func validate(_ name: String) throws(StorageError) {
         var problem = PathComponent.problem(name)
         // A shell reads `~name` as somebody's home, so a pasted command would act on the wrong directory. Behind the
         // first place `~` is free: only checkpoint directories use it to separate.
         if problem == nil, name.utf8.first == UInt8(ascii: "~") { problem = "begins with '~'" }
-        if let problem { throw PathComponent.refusal("run name", name, problem, allowed: allowed) }
+        if let problem {
+            throw PathComponent.refusal("run name", argument: "name", name, problem, allowed: allowed)
+        }
     }
 
     /// The default: `raystorage_run-<date>_<time>-<4 hex>` in local time; the random digits keep runs apart that start

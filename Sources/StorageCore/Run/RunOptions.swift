@@ -7,6 +7,8 @@ public struct RunOptions: Sendable {
 
     /// nil: environment, then `~/ray_results`.
     public var storagePath: String?
+    /// Options of the storage, an object; nil: none.
+    public var storageOptions: JSONValue?
     /// nil: environment, then a fresh name.
     public var name: String?
     /// This process's rank.
@@ -33,6 +35,8 @@ public struct RunOptions: Sendable {
     public var orphanTTLMilliseconds: Int64 = 7 * 24 * 3_600_000
     /// Bytes captured and not yet committed; nil: half of the free space at opening.
     public var stagingMaxBytes: Int?
+    /// Bytes between source and storage at any time: buffers of captures and seals. At least one buffer is used.
+    public var maxInflightBytes = 64 << 20
     /// A checkpoint to go on from, by name.
     public var resumeFrom: String?
     /// The staging directory.
@@ -63,6 +67,7 @@ public struct RunOptions: Sendable {
                 details: [("name", "world_size"), ("value", JSONValue(worldSize)), ("allowed", "1")])
         }
         if maxPendingReports < 1 { throw refuse("max_pending_reports", maxPendingReports, "at least 1") }
+        if maxInflightBytes < 1 { throw refuse("max_inflight_bytes", maxInflightBytes, "at least 1") }
         let heartbeats = EpochRecord.allowedHeartbeats
         if !heartbeats.contains(heartbeatMilliseconds) {
             throw refuse(

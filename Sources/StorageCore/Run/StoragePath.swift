@@ -69,14 +69,6 @@ public struct StoragePath: Sendable, Equatable {
         return StoragePath(scheme: scheme, directory: below, bucket: bucket, query: query)
     }
 
-    /// Refuses stores that are not built yet with NOT_SUPPORTED.
-    public func requireSupported() throws(StorageError) {
-        guard scheme != .file else { return }
-        throw StorageError(
-            .notSupported, "\(scheme.rawValue):// storage is not supported yet; use a directory",
-            details: [("name", .string(uri)), ("allowed", "an absolute path, ~/path or file:///path")])
-    }
-
     init(scheme: Scheme, directory: String, bucket: String = "", query: [QueryItem] = []) {
         self.scheme = scheme
         self.directory = directory

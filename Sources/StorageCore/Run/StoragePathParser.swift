@@ -4,15 +4,11 @@ struct StoragePathParser {
     /// Which argument or variable the text came from.
     let source: String
 
-    /// Options of each store, as pyarrow (and so Ray) calls them.
+    /// Options that a URI of each store may carry; pyarrow's (and so Ray's) names among them.
     static func allowedKeys(_ scheme: StoragePath.Scheme) -> [String] {
         switch scheme {
         case .file: []
-        case .s3:
-            [
-                "region", "scheme", "endpoint_override", "allow_bucket_creation", "tls_ca_file_path",
-                "tls_ca_dir_path", "tls_verify_certificates",
-            ]
+        case .s3: S3Option.uriKeys
         case .gs: ["scheme", "endpoint_override", "project_id"]
         }
     }
@@ -87,19 +83,25 @@ struct StoragePathParser {
             guard let (key, value) = Self.split(String(decoding: part, as: UTF8.self), at: "=") else {
                 throw refusal("has an option without '='")
             }
+            let option = scheme == .s3 ? S3Option.named(key) : nil
+            if let option { try option.checkPlace() }
             guard allowed.contains(key) else {
                 // The key only: the value of an unknown one may be a secret.
                 let list = allowed.joined(separator: ", ")
                 throw StorageError(
                     .invalidArgument,
                     "\(source) \(quoted(Self.shown(text))) has the unknown option \(quoted(key)); allowed are \(list)",
-                    details: [("name", .string(key)), ("allowed", .array(allowed.map { .string($0) }))])
+                    details: [
+                        ("name", .string(source)), ("value", .string(key)),
+                        ("allowed", .array(allowed.map { .string($0) })),
+                    ])
             }
             if items.contains(where: { $0.key == key }) { throw refusal("has the option \(key) twice") }
             let plain = try decoded(value)
             if plain.utf8.contains(UInt8(ascii: "@")) {
                 throw refusal("holds credentials in \(key); give them by the environment or storage_options")
             }
+            if let option { _ = try option.value(of: .string(plain)) }
             items.append(StoragePath.QueryItem(key: key, value: plain))
         }
         return items
@@ -139,7 +141,9 @@ struct StoragePathParser {
         let shown = Self.shown(text)
         return StorageError(
             .invalidArgument, "\(source) \(quoted(shown)) \(problem); allowed is \(StoragePath.allowed)",
-            details: [("name", .string(shown)), ("allowed", .string(StoragePath.allowed))])
+            details: [
+                ("name", .string(source)), ("value", .string(shown)), ("allowed", .string(StoragePath.allowed)),
+            ])
     }
 
     /// The text for an error (P11): of a URI neither what may be `user:password@` nor values of options. Generous,

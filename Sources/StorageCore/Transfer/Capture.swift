@@ -43,7 +43,7 @@ enum Capture {
     /// source is as it was and nothing is left in `attempt`. `admit` is asked for room before bytes are copied.
     static func run(
         source: String, into attempt: String, handOver: Bool, runDirectory: String, progress: Progress,
-        hooks: TransferHooks = .none,
+        hooks: TransferHooks = .none, buffers: BufferPool = BufferPool(),
         admit: @Sendable (_ bytes: Int) async throws(StorageError) -> Void = { _ in }
     ) async throws(StorageError) -> Result {
         let source = try resolve(source)
@@ -54,12 +54,14 @@ enum Capture {
         let made = try System.makeDirectory(attempt)
         do throws(StorageError) {
             if handOver,
-                let result = try await HandOver.run(tree, root, into: attempt, progress: progress, hooks: hooks)
+                let result = try await HandOver.run(
+                    tree, root, into: attempt, progress: progress, hooks: hooks, buffers: buffers)
             {
                 return result
             }
             try await admit(tree.bytes)
-            var result = try await copy(tree, root, into: attempt, progress: progress, hooks: hooks)
+            var result = try await copy(
+                tree, root, into: attempt, progress: progress, hooks: hooks, buffers: buffers)
             result.removesSourceAfterCommit = handOver
             return result
         } catch {
@@ -73,7 +75,8 @@ enum Capture {
     }
 
     private static func copy(
-        _ tree: FileTree, _ root: RootDirectory, into attempt: String, progress: Progress, hooks: TransferHooks
+        _ tree: FileTree, _ root: RootDirectory, into attempt: String, progress: Progress, hooks: TransferHooks,
+        buffers: BufferPool
     ) async throws(StorageError) -> Result {
         let destination = try RootDirectory(attempt)
         let entries = tree.entries
@@ -85,6 +88,7 @@ enum Capture {
         pass.reflink = try canReflink(tree, root, destination)
         let network = FileSystemKind.isNetwork(attempt) || FileSystemKind.isNetwork(root.path)
         pass.workers = WorkPlan.workers(onNetwork: network)
+        pass.buffers = buffers
         let outputs = try await pass.run(indices.map { FilePass.Input(entries[$0]) })
         try builder.makeLinks(in: destination, progress: progress)
         try builder.finishDirectories(in: destination, progress: progress)
@@ -114,13 +118,24 @@ enum Capture {
         return works
     }
 
-    private static func resolve(_ source: String) throws(StorageError) -> String {
-        let resolved = try Path.resolved(source)
-        guard let status = try System.statusFollowing(resolved), status.kind == .directory else {
-            throw StorageError(
-                .invalidArgument, "\(quoted(source)) is not a directory",
-                details: [("path", .string(source)), ("allowed", "a directory")])
+    /// The directory without links, which the record would not follow; refuses what is none.
+    static func resolve(_ source: String) throws(StorageError) -> String {
+        func refuse(_ code: StorageError.Code, _ problem: String) -> StorageError {
+            StorageError(
+                code, "the checkpoint \(quoted(source)) \(problem); allowed is a directory on this machine",
+                details: [
+                    ("name", "checkpoint"), ("value", .string(source)), ("path", .string(source)),
+                    ("allowed", "a directory on this machine"),
+                ])
         }
+        let resolved: String
+        do throws(StorageError) { resolved = try Path.resolved(source) } catch {
+            if error.errorNumber == ENOENT { throw refuse(.notFound, "does not exist") }
+            if error.errorNumber == ENOTDIR { throw refuse(.notFound, "lies below something that is no directory") }
+            throw error.while_("the checkpoint \(quoted(source))")
+        }
+        guard let status = try System.statusFollowing(resolved) else { throw refuse(.notFound, "does not exist") }
+        guard status.kind == .directory else { throw refuse(.invalidArgument, "is not a directory") }
         return resolved
     }
 

@@ -46,14 +46,16 @@ struct FilePass: Sendable {
     /// Share extents where the file system can, file by file; no CRC is taken then.
     var reflink = false
     var workers = WorkPlan.workers(onNetwork: false)
+    /// What bounds the bytes in flight, of this pass and of those that share it.
+    var buffers = BufferPool()
     /// Gets the failure of a file instead of ending the pass.
     var onFailure: (@Sendable (Int, StorageError) -> Void)?
 
     /// The outcome of each file, in the order given; nil for those that `onFailure` was told of.
     func run(_ files: [Input]) async throws(StorageError) -> [Output?] {
+        let workers = min(workers, buffers.limit)
         let plan = WorkPlan(sizes: reflink ? files.map { _ in 0 } : files.map(\.size), workers: workers)
         let results = Slots<Output>(count: files.count)
-        let buffers = BufferPool()
         let large = plan.parts.reduce(into: [Int: SharedFile]()) { result, entry in
             result[entry.key] = SharedFile(blocks: CRC32C.blockCount(size: files[entry.key].size), parts: entry.value)
         }
@@ -64,14 +66,14 @@ struct FilePass: Sendable {
                 for file in range {
                     try progress.checkCancelled()
                     try attempt(file) { () throws(StorageError) in
-                        results.set(file, try whole(files[file], buffers))
+                        results.set(file, try whole(files[file]))
                     }
                 }
             case .part(let file, let range):
                 guard let shared = large[file], !shared.hasFailed else { return }
                 try attempt(file) { () throws(StorageError) in
                     do throws(StorageError) {
-                        if let output = try part(files[file], shared, range, buffers) { results.set(file, output) }
+                        if let output = try part(files[file], shared, range) { results.set(file, output) }
                     } catch {
                         // Its other parts are not worth reading, and one failure is reported once.
                         if shared.fail() { throw error }
@@ -89,10 +91,10 @@ struct FilePass: Sendable {
         }
     }
 
-    private func whole(_ file: Input, _ buffers: BufferPool) throws(StorageError) -> Output {
+    private func whole(_ file: Input) throws(StorageError) -> Output {
         let input = try source.open(file.path, O_RDONLY)
         guard let destination else {
-            let sums = try sums(file, input.number, nil, buffers)
+            let sums = try sums(file, input.number, nil)
             let status = try checkUnchanged(input.number, file)
             progress.advance(files: 1)
             return Output(sums: sums, status: status)
@@ -102,7 +104,7 @@ struct FilePass: Sendable {
         if reflink, file.size > 0, cs_reflink(output.number, input.number) == 0 {
             progress.advance(bytes: file.size)
         } else {
-            sums = try self.sums(file, input.number, output.number, buffers)
+            sums = try self.sums(file, input.number, output.number)
             if file.mayHaveHoles { try extend(output.number, file, destination) }
         }
         _ = try checkUnchanged(input.number, file)
@@ -118,12 +120,12 @@ struct FilePass: Sendable {
     }
 
     private func sums(
-        _ file: Input, _ input: Int32, _ output: Int32?, _ buffers: BufferPool
+        _ file: Input, _ input: Int32, _ output: Int32?
     ) throws(StorageError) -> Sums {
         var blocks: [UInt32] = []
         if file.size > 0 {
             blocks.reserveCapacity(CRC32C.blockCount(size: file.size))
-            try buffers.withBuffer { buffer throws(StorageError) in
+            try buffers.withBuffer(progress) { buffer throws(StorageError) in
                 try stream(file, input, output, buffer).run(0..<file.size) {
                     (offset, length, crc) throws(StorageError) in
                     try compare(file, offset, length, crc)
@@ -136,7 +138,7 @@ struct FilePass: Sendable {
 
     /// The outcome when it was the last part.
     private func part(
-        _ file: Input, _ shared: SharedFile, _ range: Range<Int>, _ buffers: BufferPool
+        _ file: Input, _ shared: SharedFile, _ range: Range<Int>
     ) throws(StorageError) -> Output? {
         let (input, output) = try shared.open { () throws(StorageError) in
             let input = HeldDescriptor(try source.open(file.path, O_RDONLY))
@@ -145,7 +147,7 @@ struct FilePass: Sendable {
             if file.mayHaveHoles { try extend(output.number, file, destination) }
             return (input, output)
         }
-        try buffers.withBuffer { buffer throws(StorageError) in
+        try buffers.withBuffer(progress) { buffer throws(StorageError) in
             try stream(file, input.number, output?.number, buffer).run(range) {
                 (offset, length, crc) throws(StorageError) in
                 try compare(file, offset, length, crc)

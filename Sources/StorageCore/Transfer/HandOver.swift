@@ -8,7 +8,8 @@ enum HandOver {
 
     /// nil when the directory cannot be taken this way: it is where it was, and has to be copied.
     static func run(
-        _ tree: FileTree, _ root: RootDirectory, into attempt: String, progress: Progress, hooks: TransferHooks
+        _ tree: FileTree, _ root: RootDirectory, into attempt: String, progress: Progress, hooks: TransferHooks,
+        buffers: BufferPool
     ) async throws(StorageError) -> Capture.Result? {
         // The place's own mode, made by the umask: what came from a private temporary directory would stay private.
         guard let place = try System.status(attempt), let before = try root.status("") else { return nil }
@@ -17,7 +18,7 @@ enum HandOver {
         do throws(StorageError) {
             let moved = try RootDirectory(attempt, followLink: false)
             try moved.setMode("", before.mode & ~0o777 | place.mode & 0o777 | 0o700)
-            let result = try await take(tree, moved, progress, hooks)
+            let result = try await take(tree, moved, progress, hooks, buffers)
             // Last, because it cannot be undone.
             try TreeRemoval.remove(moved.full(FileTree.ownName))
             return result
@@ -44,11 +45,12 @@ enum HandOver {
     }
 
     private static func take(
-        _ tree: FileTree, _ root: RootDirectory, _ progress: Progress, _ hooks: TransferHooks
+        _ tree: FileTree, _ root: RootDirectory, _ progress: Progress, _ hooks: TransferHooks,
+        _ buffers: BufferPool
     ) async throws(StorageError) -> Capture.Result {
         var files = tree.entries.map { Capture.File($0) }
         let linked = files.indices.filter { files[$0].status.kind == .file && files[$0].status.links > 1 }
-        if !linked.isEmpty { try await separate(&files, linked, root, progress, hooks) }
+        if !linked.isEmpty { try await separate(&files, linked, root, progress, hooks, buffers) }
         return Capture.Result(
             files: files, bytes: tree.bytes, fileCount: tree.fileCount, method: .renamed,
             removesSourceAfterCommit: false)
@@ -57,7 +59,7 @@ enum HandOver {
     /// Replaces files that have other names by copies: through those names their bytes could still change.
     private static func separate(
         _ files: inout [Capture.File], _ linked: [Int], _ root: RootDirectory, _ progress: Progress,
-        _ hooks: TransferHooks
+        _ hooks: TransferHooks, _ buffers: BufferPool
     ) async throws(StorageError) {
         let inputs = linked.map { index in
             FilePass.Input(
@@ -66,7 +68,8 @@ enum HandOver {
                 modifiedNanoseconds: files[index].modifiedNanoseconds, signature: files[index].status)
         }
         progress.expect(bytes: inputs.reduce(0) { $0 + $1.size }, files: inputs.count)
-        let pass = FilePass(source: root, destination: root, progress: progress, hooks: hooks)
+        var pass = FilePass(source: root, destination: root, progress: progress, hooks: hooks)
+        pass.buffers = buffers
         let outputs = try await pass.run(inputs)
         var parents: Set<[UInt8]> = []
         for (index, output) in zip(linked, outputs) {

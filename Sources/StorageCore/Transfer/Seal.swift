@@ -4,13 +4,14 @@ internal import Glibc
 /// Makes a captured directory checkable and durable: every CRC known, every byte and every name on the disk.
 enum Seal {
     /// What `captured` lacks is read once, in parallel. nil: the capture of a process that is dead, so everything is
-    /// read. Returns the records for the manifest.
+    /// read. Returns the records for the manifest; `beforeSync` gets them as soon as every CRC is known.
     ///
     /// Errors: PRECONDITION for a file that changed since it was captured, IO or NO_SPACE when the kernel could not
     /// write (final: after a failed fsync the pages count as clean and must not be trusted), CANCELLED.
     static func run(
         directory: String, captured: Capture.Result?, durability: Durability, progress: Progress,
-        hooks: TransferHooks = .none
+        hooks: TransferHooks = .none, buffers: BufferPool = BufferPool(),
+        beforeSync: (_ files: [FileRecord]) throws(StorageError) -> Void = { _ in }
     ) async throws(StorageError) -> [FileRecord] {
         progress.phase = "seal"
         let root = try RootDirectory(directory, followLink: false)
@@ -24,9 +25,11 @@ enum Seal {
         }
         // Nobody else knows the place of a copy; a directory that was handed over may still be open elsewhere.
         let isOurs = captured.map { $0.method != .renamed } ?? false
-        try await sum(&files, root, isOurs: isOurs, progress, hooks)
+        try await sum(&files, root, isOurs: isOurs, progress, hooks, buffers)
+        let records = files.filter { !$0.isSidecar }.map { $0.record }
+        try beforeSync(records)
         if durability == .fsync { try await sync(files, root, isOurs: isOurs, progress, hooks) }
-        return files.filter { !$0.isSidecar }.map { $0.record }
+        return records
     }
 
     /// A directory that was handed over could still be written to by those who had it open.
@@ -44,7 +47,7 @@ enum Seal {
 
     private static func sum(
         _ files: inout [Capture.File], _ root: RootDirectory, isOurs: Bool, _ progress: Progress,
-        _ hooks: TransferHooks
+        _ hooks: TransferHooks, _ buffers: BufferPool
     ) async throws(StorageError) {
         let open = files.indices.filter { index in
             files[index].status.kind == .file && files[index].sums == nil && !files[index].isSidecar
@@ -52,6 +55,7 @@ enum Seal {
         progress.expect(bytes: open.reduce(0) { $0 + files[$1].status.size }, files: open.count)
         var pass = FilePass(source: root, destination: nil, progress: progress, hooks: hooks, activity: "sealed")
         pass.ignoresChangeTime = isOurs
+        pass.buffers = buffers
         pass.workers = WorkPlan.workers(onNetwork: FileSystemKind.isNetwork(root.path))
         let outputs = try await pass.run(
             open.map { index in

@@ -57,6 +57,8 @@ def ls(options: argparse.Namespace) -> int:
         output.print_json(listing)
     elif listing["kind"] == "run":
         _checkpoint_table(listing)
+    elif not listing["runs"]:
+        print(f"no runs below {output.harmless(_paths.redacted(options.path))}")
     else:
         rows = [
             [
@@ -84,6 +86,9 @@ def _metrics_text(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _checkpoint_table(document: Mapping[str, Any]) -> None:
+    if not document.get("checkpoints"):
+        print("no checkpoints")
+        return
     best = document.get("best_checkpoints") or []
     best_path = best[-1]["path"] if best else None
     rows = []
@@ -118,9 +123,8 @@ def show(options: argparse.Namespace) -> int:
     ]
     for name, text in facts:
         print(f"{output.colour(name.ljust(8), 'bold')} {output.harmless(text)}")
-    if document.get("checkpoints"):
-        print()
-        _checkpoint_table(document)
+    print()
+    _checkpoint_table(document)
     return DONE
 
 
@@ -145,10 +149,24 @@ def metrics(options: argparse.Namespace) -> int:
 
 
 def _run_or_none(options: argparse.Namespace) -> Result | None:
+    """The run at the path; None where it may be a checkpoint.
+
+    Raises:
+        InvalidArgumentError: It holds runs. As a plain directory it could be restored, all runs in one.
+    """
     try:
         return Result.from_path(options.path, options.storage_options)
     except (NotFoundError, InvalidArgumentError):
+        pass
+    try:
+        runs = [run["name"] for run in _document(options, "path_list_start", what="looking").get("runs") or []]
+    except NotFoundError:
         return None
+    if runs:
+        path = _paths.redacted(options.path)
+        few = ", ".join(runs[:5]) + (", …" if len(runs) > 5 else "")
+        raise InvalidArgumentError(f"{path} is no run and no checkpoint; it holds runs: {few}")
+    return None
 
 
 def get(options: argparse.Namespace) -> int:
@@ -210,6 +228,9 @@ def drain(options: argparse.Namespace) -> int:
     if options.json:
         output.print_json(answer)
         return BAD if lost else DONE
+    if not runs:
+        print("nothing to finish")
+        return DONE
     rows = []
     for run in runs:
         state = "in use by a live trainer" if run.get("in_use") else "done"

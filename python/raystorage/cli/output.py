@@ -18,7 +18,9 @@ _COLOURS = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 _GAP = "  "
 _NARROWEST = 8
 # Columns that are cut first, and how far: of a time the date stays. Names are there to be copied.
-_GIVE_WAY = (("METRICS", 8), ("CREATED", 11), ("MODIFIED", 11))
+_GIVE_WAY = (("METRICS", 16), ("CREATED", 11), ("MODIFIED", 11))
+# Columns that are left out after that, before a name is cut.
+_LEFT_OUT = ("METRICS", "FORMAT", "CHECKPOINTS", "CREATED", "MODIFIED", "SIZE", "STATUS", "")
 
 
 def print_json(document: object) -> None:
@@ -90,7 +92,7 @@ def shortened(text: str, columns: int) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> None:
-    """Prints aligned columns. On a terminal columns are cut until a line fits, names last; in a pipe none is.
+    """Prints aligned columns. On a terminal columns are cut or left out to fit, names last; in a pipe none is.
 
     Args:
         headings: One for each column.
@@ -98,26 +100,56 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: frozens
         right: The headings of the columns that are aligned to the right.
     """
     cells = [[harmless(cell) for cell in row] for row in rows]
-    widths = [max(width(line[column]) for line in [list(headings), *cells]) for column in range(len(headings))]
+    titles = [harmless(heading) for heading in headings]
+    widths = [max(width(line[column]) for line in [titles, *cells]) for column in range(len(headings))]
+    hidden: list[int] = []
     if sys.stdout.isatty():
-        _fit(widths, headings, shutil.get_terminal_size().columns)
-    print(colour(_line(headings, headings, widths, right), "bold"))
+        hidden = _fit(widths, headings, shutil.get_terminal_size().columns)
+    shown = [column for column in range(len(headings)) if column not in hidden]
+
+    def line(row: Sequence[str]) -> str:
+        return _line(
+            [row[column] for column in shown],
+            [headings[column] for column in shown],
+            [widths[column] for column in shown],
+            right,
+        )
+
+    print(colour(line(titles), "bold"))
     for row in cells:
-        print(_line(row, headings, widths, right))
+        print(line(row))
+    if hidden:
+        names = ", ".join(titles[column] for column in sorted(hidden) if titles[column])
+        print(colour(f"too narrow to show: {names}", "dim"))
 
 
-def _fit(widths: list[int], headings: Sequence[str], columns: int) -> None:
+def _fit(widths: list[int], headings: Sequence[str], columns: int) -> list[int]:
+    """Cuts `widths` to fit; returns the columns that are left out."""
+    hidden: list[int] = []
+
+    def excess() -> int:
+        shown = [width for column, width in enumerate(widths) if column not in hidden]
+        return sum(shown) + len(_GAP) * (len(shown) - 1) - columns
+
     def cut(candidates: Sequence[int], narrowest: int) -> None:
-        while sum(widths) + len(_GAP) * (len(widths) - 1) > columns:
+        while excess() > 0:
             widest = max(candidates, key=widths.__getitem__)
             if widths[widest] <= narrowest:
                 return
             widths[widest] -= 1
 
+    def leave_out(candidates: list[int]) -> None:
+        while candidates and excess() > 0:
+            hidden.append(candidates.pop(0))
+
     for heading, narrowest in _GIVE_WAY:
         if heading in headings:
             cut([headings.index(heading)], narrowest)
-    cut(range(len(widths)), _NARROWEST)
+    leave_out([headings.index(heading) for heading in _LEFT_OUT if heading in headings])
+    cut([column for column in range(len(widths)) if column not in hidden], _NARROWEST)
+    # A table of metrics may have more columns than any terminal: the first and the last say what a row is.
+    leave_out([column for column in range(len(widths) - 2, 0, -1) if column not in hidden])
+    return hidden
 
 
 def _line(row: Sequence[str], headings: Sequence[str], widths: Sequence[int], right: frozenset[str]) -> str:

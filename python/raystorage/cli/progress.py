@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -10,6 +11,11 @@ from typing import Any
 from . import output
 
 _PERIOD_S = 0.1
+# Erases from the cursor to the end of the line.
+_ERASE = "\x1b[K"
+# A terminal answers Ctrl-C with ^C behind the line, which must not bring the cursor to the next one.
+_MARGIN = 3
+_SHORTEST_LABEL = 10
 _shown = False
 
 
@@ -17,7 +23,7 @@ def clear_line() -> None:
     """Removes the line, so that what is printed next stands alone."""
     global _shown
     if _shown:
-        sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+        sys.stderr.write("\r" + _ERASE)
         sys.stderr.flush()
         _shown = False
 
@@ -28,7 +34,7 @@ class ProgressLine:
     def __init__(self, label: str) -> None:
         """Shows nothing yet; `label` says what is going on."""
         self._label = output.harmless(label)
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._started = time.monotonic()
         self._next = self._started + 2 * _PERIOD_S
         self._first_bytes: int | None = None
@@ -40,11 +46,12 @@ class ProgressLine:
         if not self._on_terminal or now < self._next:
             return
         self._next = now + _PERIOD_S
-        columns = shutil.get_terminal_size().columns - 1
-        text = output.shortened(self._text(progress, now), columns)
-        sys.stderr.write("\r" + text + " " * (columns - output.width(text)))
-        sys.stderr.flush()
+        columns = shutil.get_terminal_size().columns - _MARGIN
+        text = output.shortened(self._text(progress, now, columns), columns)
+        # First: Ctrl-C may come while it is written.
         _shown = True
+        sys.stderr.write("\r" + text + _ERASE)
+        sys.stderr.flush()
 
     def __enter__(self) -> ProgressLine:  # noqa: PYI034 - nobody derives from this
         """Itself."""
@@ -54,11 +61,15 @@ class ProgressLine:
         """Removes the line."""
         clear_line()
 
-    def _text(self, progress: dict[str, Any], now: float) -> str:
+    def _text(self, progress: dict[str, Any], now: float, columns: int) -> str:
         done, total = int(progress.get("bytes_done") or 0), int(progress.get("bytes_total") or 0)
         if self._first_bytes is None:
             self._first_bytes, self._started = done, now
-        parts = [f"{self._label}: {progress.get('phase') or 'working'}"]
+        parts = []
+        phase = str(progress.get("phase") or "")
+        # "verifying: verify" says it twice.
+        if phase and not self._label.startswith(phase.removesuffix("e")):
+            parts.append(phase)
         if total:
             parts.append(f"{output.size(done)} of {output.size(total)} ({100 * done / total:.0f}%)")
         elif done:
@@ -71,4 +82,9 @@ class ProgressLine:
             parts.append(f"{output.size(rate)}/s")
             if total > done:
                 parts.append(f"{output.duration((total - done) / rate)} left")
-        return ", ".join(parts)
+        if not parts:
+            return self._label
+        figures = ", ".join(parts)
+        # The figures are what changes: a long name makes room for them.
+        label = output.shortened(self._label, max(_SHORTEST_LABEL, columns - output.width(figures) - 2))
+        return f"{label}: {figures}"

@@ -1,0 +1,51 @@
+internal import Synchronization
+
+/// What was found out about one bucket, so that it is found out once per process.
+final class S3BucketMemory: Sendable {
+    /// How far the store knows CRC-32C in headers.
+    enum ChecksumSupport: Sendable {
+        case unknown
+        /// It gave the value back, so it has compared.
+        case verified
+        /// It took the header and said nothing.
+        case ignored
+        /// It refused the request for it.
+        case refused
+    }
+    struct Facts: Sendable {
+        /// Where the bucket said that it is.
+        var region: String?
+        var checksums = ChecksumSupport.unknown
+        var createsConditionally: Bool?
+        var replacesConditionally: Bool?
+        var deletesInBatches = true
+        /// Keys of open uploads come encoded when asked for, and say so.
+        var encodesUploads = true
+    }
+
+    private let facts = Mutex(Facts())
+    /// One probe at a time.
+    let probing = Turn()
+
+    var current: Facts { facts.withLock { $0 } }
+
+    func learn(_ change: (inout Facts) -> Void) { facts.withLock { change(&$0) } }
+
+    /// The memory of a bucket in this process; a forked child begins anew.
+    static func shared(_ endpoint: S3Endpoint) -> S3BucketMemory {
+        Engine.shared.only(Table.self) { Table() }.memory(
+            "\(endpoint.server)\(endpoint.basePath)/\(endpoint.bucket)")
+    }
+
+    private final class Table: Sendable {
+        private let memories = Mutex<[String: S3BucketMemory]>([:])
+        func memory(_ key: String) -> S3BucketMemory {
+            memories.withLock { memories in
+                if let memory = memories[key] { return memory }
+                let memory = S3BucketMemory()
+                memories[key] = memory
+                return memory
+            }
+        }
+    }
+}

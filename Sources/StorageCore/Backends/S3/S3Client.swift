@@ -1,0 +1,226 @@
+internal import CStorage
+internal import Synchronization
+
+/// Carries out operations on one bucket: addresses and signs each try anew, and tries again what another try may mend.
+final class S3Client: Sendable {
+    let keys: S3KeySpace
+    let options: S3Options
+    let memory: S3BucketMemory
+    let environment: Environment
+    private let home: S3Endpoint
+    private let transport: any HTTPTransport
+    /// nil: requests without a signature.
+    private let provider: (any AWSCredentialsProvider)?
+    private let policy: RetryPolicy
+    private let clock: ClockSkew
+    private let session = S3Session()
+    private let budget: Mutex<RetryBudget>
+    private let onTrouble: (@Sendable (StoreTrouble) -> Void)?
+
+    /// Longer than the usual stall limit, for requests that the store works on in silence.
+    private static let slowStall: Int64 = 300_000
+
+    init(
+        keys: S3KeySpace, endpoint: S3Endpoint, options: S3Options, policy: RetryPolicy, transport: any HTTPTransport,
+        credentials: (any AWSCredentialsProvider)?, memory: S3BucketMemory, clock: ClockSkew,
+        environment: Environment, onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil
+    ) {
+        self.keys = keys
+        home = endpoint
+        self.options = options
+        self.policy = policy
+        self.transport = transport
+        provider = credentials
+        self.memory = memory
+        self.clock = clock
+        self.environment = environment
+        self.onTrouble = onTrouble
+        budget = Mutex(RetryBudget(now: environment.bootMilliseconds()))
+    }
+
+    /// Where it was opened.
+    var server: String { home.server }
+
+    /// Where requests go now, with what the bucket said about its region.
+    var endpoint: S3Endpoint { memory.current.region.map { home.moved(to: $0) } ?? home }
+
+    /// Throws what no try mended: errors of network and credentials, damage, cancellation. A refusal by the store is a
+    /// value, since some of them are answers.
+    func send(_ operation: S3Operation, progress: Progress) async throws(StorageError) -> S3Outcome {
+        var attempts = S3Attempts(operation, policy: policy)
+        let bytes = Mutex(ByteProgress(now: environment.bootMilliseconds()))
+        var redirect: HTTPURL?
+        var rejected: AWSCredentials?
+        while true {
+            try progress.checkCancelled()
+            attempts.begin()
+            bytes.withLock { $0.beginTry(at: operation.receipt?.current.length ?? 0) }
+            let endpoint = self.endpoint
+            var used: AWSCredentials?
+            var failure: S3Failure
+            do throws(StorageError) {
+                used = try await credentials(for: operation, rejected: rejected, progress: progress)
+                rejected = nil
+                var request = try prepare(operation, endpoint, redirect, used)
+                request.usesFreshConnection = attempts.needsFreshConnection
+                let response = try await transport.send(
+                    request, timeouts: timeouts(operation), progress: progress
+                ) { [environment] count in
+                    let now = environment.bootMilliseconds()
+                    bytes.withLock { $0.move(count, now: now) }
+                }
+                switch S3Verdict.of(response, operation: operation, shown: shown(operation, endpoint)) {
+                case .success(let document):
+                    budget.withLock { $0.succeeded(now: environment.bootMilliseconds()) }
+                    return .success(S3Success(response: response, document: document, attempts: attempts.number))
+                case .failure(let answered): failure = answered
+                }
+            } catch {
+                try progress.checkCancelled()
+                failure = S3Failure(error, shown: shown(operation, endpoint))
+            }
+            let now = environment.now() + clock.offset
+            let lesson = attempts.lesson(
+                from: failure, endpoint: endpoint, now: now, isTemporary: used?.sessionToken != nil)
+            if let lesson {
+                switch lesson {
+                case .region(let region): memory.learn { $0.region = region }
+                case .host(let url): redirect = url
+                case .clock(let storeTime): clock.learn(storeTime: storeTime, localTime: environment.now())
+                case .credentials: rejected = used
+                }
+                continue
+            }
+            tell(of: failure)
+            let idle = environment.bootMilliseconds() - bytes.withLock { $0.advancedAt }
+            switch attempts.next(after: failure, elapsedMilliseconds: idle, random: random()) {
+            case .again: break
+            case .wait(let pause):
+                let token = budget.withLock { $0.take(now: environment.bootMilliseconds()) }
+                try await sleep(max(pause, token), progress)
+            case .giveUp:
+                failure.error.details.append(("attempts", JSONValue(attempts.number)))
+                failure.error = redacted(failure.error, used)
+                guard failure.status != 0 else { throw failure.error }
+                return .refusal(
+                    S3Refusal(
+                        status: failure.status, code: failure.code, error: failure.error,
+                        followsUncertainty: attempts.isUncertain, isDocument: failure.isDocument))
+            }
+        }
+    }
+
+    // MARK: - One try
+
+    private func prepare(
+        _ operation: S3Operation, _ endpoint: S3Endpoint, _ redirect: HTTPURL?, _ credentials: AWSCredentials?
+    ) throws(StorageError) -> HTTPRequest {
+        var url = endpoint.url(key: operation.key, query: operation.query)
+        if let redirect {
+            url.host = redirect.host
+            url.port = redirect.port
+        }
+        var request = HTTPRequest(operation.method, url, headers: operation.headers, body: operation.body)
+        request.headers += operation.rangeHeaders
+        request.sink = operation.sink
+        request.receipt = operation.receipt
+        request.sendLimit = options.bandwidthBytesPerSecond
+        request.headers.append(HTTPHeader("User-Agent", "raystorage/" + String(cString: cs_version())))
+        if let owner = options.expectedBucketOwner {
+            request.headers.append(HTTPHeader("x-amz-expected-bucket-owner", owner))
+        }
+        if options.requesterPays { request.headers.append(HTTPHeader("x-amz-request-payer", "requester")) }
+        guard let credentials else { return request }
+        let signer = SigV4Signer(
+            region: endpoint.signingRegion, service: endpoint.isExpress ? "s3express" : "s3")
+        return signer.signed(
+            request, credentials: credentials, at: environment.now() + clock.offset, payload: try payload(request))
+    }
+
+    private func credentials(
+        for operation: S3Operation, rejected: AWSCredentials?, progress: Progress
+    ) async throws(StorageError) -> AWSCredentials? {
+        guard let provider else { return nil }
+        guard home.isExpress, operation.name != Self.createSession else {
+            return try await real(provider, rejected, progress)
+        }
+        return try await session.credentials(rejected: rejected, now: environment.now()) {
+            () async throws(StorageError) -> AWSCredentials in
+            try await openSession(progress)
+        }
+    }
+
+    private func real(
+        _ provider: any AWSCredentialsProvider, _ rejected: AWSCredentials?, _ progress: Progress
+    ) async throws(StorageError) -> AWSCredentials {
+        if let found = try await provider.credentials(refreshing: rejected, progress: progress) { return found }
+        throw StorageError(
+            .unauthenticated,
+            "no AWS credentials: looked at \(provider.name); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a"
+                + " role of the machine, storage_options, or anonymous=true for a public bucket",
+            details: [("provider", .string(provider.name))])
+    }
+
+    private func timeouts(_ operation: S3Operation) -> HTTPTimeouts {
+        var timeouts = options.timeouts
+        if operation.isSlow { timeouts.stall = max(timeouts.stall, Self.slowStall) }
+        return timeouts
+    }
+
+    func shown(_ operation: S3Operation, _ endpoint: S3Endpoint) -> S3Shown {
+        let path = operation.key.map { "s3://\(keys.bucket)/\($0)" } ?? keys.root
+        return S3Shown(
+            operation: operation.name, path: path, endpoint: endpoint.url(key: nil).authority)
+    }
+
+    // MARK: - Sessions of S3 Express
+
+    private static let createSession = "CreateSession"
+
+    private func openSession(_ progress: Progress) async throws(StorageError) -> AWSCredentials {
+        var operation = S3Operation(Self.createSession, "GET", key: nil, query: [("session", "")]).answering(
+            .document("CreateSessionResult"))
+        operation.headers.append(HTTPHeader("x-amz-create-session-mode", "ReadWrite"))
+        if case .byStore = options.encryption, let encryption = options.encryption {
+            operation.headers += encryption.creationHeaders
+        }
+        let success = try await send(operation, progress: progress).get()
+        guard let credentials = S3Session.read(success.document) else {
+            throw S3Failure.garbage(success.response, shown: shown(operation, endpoint)).error
+        }
+        return credentials
+    }
+
+    // MARK: - Between tries
+
+    private func tell(of failure: S3Failure) {
+        if failure.remedy == .slowDown { onTrouble?(.throttled) }
+        if failure.status == 0, failure.error.code == .timeout || failure.error.isRetryable { onTrouble?(.timedOut) }
+    }
+
+    /// Sleeps in slices, so that a cancellation is answered at once.
+    private func sleep(_ milliseconds: Int64, _ progress: Progress) async throws(StorageError) {
+        var rest = milliseconds
+        while rest > 0 {
+            try progress.checkCancelled()
+            let slice = min(rest, 100)
+            await Engine.shared.sleep(milliseconds: slice)
+            rest -= slice
+        }
+    }
+
+    private func random() -> Double {
+        Double(UInt32(environment.randomHex(4), radix: 16) ?? 0) / Double(UInt32.max)
+    }
+
+    /// What a server says may hold what we sent.
+    private func redacted(_ error: StorageError, _ credentials: AWSCredentials?) -> StorageError {
+        var secrets = [credentials?.secretAccessKey, credentials?.sessionToken].compactMap { $0 }
+        if case .byCustomer(let key, _) = options.encryption { secrets.append(key) }
+        // Shorter ones are words, not keys.
+        guard secrets.contains(where: { $0.utf8.count >= 8 && error.message.contains($0) }) else { return error }
+        var copy = error
+        copy.message = "(an answer that repeats a secret, left out)"
+        return copy
+    }
+}

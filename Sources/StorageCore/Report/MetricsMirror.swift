@@ -1,0 +1,103 @@
+internal import Glibc
+
+/// The workspace's copy of the metrics of a run on an object store: completed from the store, whoever wrote there, and then
+/// from the decisions of reports of which no segment has a row.
+struct MetricsMirror: Sendable {
+    private static let limit = 1 << 30
+
+    let backend: any StorageBackend
+    let store: ObjectCheckpointStore
+    let log: MetricsLog
+    let epoch: Int
+    let environment: Environment
+    let engine: Engine
+
+    var workspace: String { store.workspace }
+
+    /// What of a file is on the store.
+    struct Copy: Sendable, Equatable {
+        var bytes: Int
+        /// nil where versions mean nothing.
+        var version: String?
+    }
+
+    func size(_ key: String) throws(StorageError) -> Int? { try System.status(Path.join(workspace, key))?.size }
+
+    func read(_ key: String) throws(StorageError) -> [UInt8] {
+        try OpenFile(Path.join(workspace, key), O_RDONLY).readAll(limit: Self.limit)
+    }
+
+    func head(_ key: String) async throws(StorageError) -> ObjectSummary? {
+        try await store.objects.head(key, progress: Progress())
+    }
+
+    /// Fetches what the workspace does not have: other machines' segments, and the files that Ray may have begun. Rows that
+    /// are nowhere but in decisions become lines of this launch's log. Returns what is on the store.
+    func complete() async throws(StorageError) -> [String: Copy] {
+        var there = try await store.objects.list(RunLayout.metrics, delimited: true, progress: Progress()).objects
+        there = there.filter { MetricsSegmentName(Path.name($0.key)) != nil }
+        for key in ResultFiles.names {
+            if let summary = try await head(key) { there.append(summary) }
+        }
+        let found = there
+        let copies = Slots<Copy>(count: found.count)
+        try await engine.forEach(Array(found.indices)) { index throws(StorageError) in
+            if let copy = try await fetch(found[index]) { copies.set(index, copy) }
+        }
+        let missing = try missingRows()
+        try await fetchEpochs(missing)
+        for row in missing {
+            try log.append(
+                index: row.sequence.index, epoch: row.sequence.epoch, time: row.time,
+                checkpointName: row.checkpointName, metricsJSON: row.metrics.compactBytes)
+        }
+        if !missing.isEmpty {
+            Log.shared.write(
+                .info, "\(missing.count) rows of metrics of earlier launches are taken from their decisions")
+        }
+        return Dictionary(zip(found, copies.takeAll()).compactMap { summary, copy in copy.map { (summary.key, $0) } }) {
+            $1
+        }
+    }
+
+    /// Of earlier launches: our own are in our log. In the order of reports.
+    private func missingRows() throws(StorageError) -> [MetricsRow] {
+        let rows = store.decisions.compactMap { MetricsRow($0) }.filter { $0.sequence.epoch < epoch }
+        if rows.isEmpty { return [] }
+        let there = try MetricsHistory.reports(runDirectory: workspace)
+        return MetricsHistory.ordered(rows.filter { !there.contains($0.sequence) })
+    }
+
+    private func fetch(_ summary: ObjectSummary) async throws(StorageError) -> Copy? {
+        // Only grows: what is as long here is the same, or more.
+        if try size(summary.key) ?? 0 >= summary.size {
+            return Copy(bytes: summary.size, version: summary.version)
+        }
+        guard let object = try await backend.read(summary.key, limit: Self.limit) else { return nil }
+        try write(summary.key, object.bytes)
+        return Copy(bytes: object.bytes.count, version: object.version)
+    }
+
+    /// What rows tell of their launches stands in the records of these.
+    private func fetchEpochs(_ missing: [MetricsRow]) async throws(StorageError) {
+        var epochs = Set(missing.map(\.sequence.epoch))
+        for segment in try MetricsSegmentName.list(runDirectory: workspace) { epochs.insert(segment.epoch) }
+        var keys: [String] = []
+        for epoch in epochs.sorted() where try size(RunLayout.epoch(epoch)) == nil {
+            keys.append(RunLayout.epoch(epoch))
+        }
+        try await engine.forEach(keys) { key throws(StorageError) in
+            if let object = try await backend.read(key, limit: 1 << 20) { try write(key, object.bytes) }
+        }
+    }
+
+    private func write(_ key: String, _ bytes: [UInt8]) throws(StorageError) {
+        let path = Path.join(workspace, key)
+        try System.makeDirectories(Path.parent(path), mode: 0o700)
+        let temporary = "\(path).\(environment.randomHex(4)).tmp"
+        let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
+        try file.write(bytes)
+        try file.close()
+        try System.rename(temporary, to: path)
+    }
+}

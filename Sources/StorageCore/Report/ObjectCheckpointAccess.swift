@@ -1,0 +1,337 @@
+internal import Glibc
+
+/// What can be done with one checkpoint on an object store by its address. The way goes from its manifest to the decision
+/// of its attempt: what was not committed, or is not any more, is not found (P1).
+struct ObjectCheckpointAccess: Sendable {
+    /// At the checkpoint.
+    let storage: Storage
+    let objects: any ObjectStore
+    let environment: Environment
+
+    private var address: String { storage.path.uri }
+    private var name: String { Path.name(storage.path.directory) }
+    /// What eviction in this process waits for.
+    var pin: String { objects.root }
+
+    private var run: Storage? {
+        let directory = storage.path.directory
+        guard !directory.isEmpty else { return nil }
+        let parent = Path.parent(directory)
+        return storage.at(parent == "." ? "" : parent)
+    }
+
+    private func files(_ progress: Progress) -> ObjectFiles {
+        ObjectFiles(store: objects, prefix: "", progress: progress)
+    }
+
+    // MARK: - What it is
+
+    struct Content: Sendable {
+        /// nil: somebody else's files.
+        var manifest: Manifest?
+        var manifestBytes: [UInt8] = []
+        /// Of our own in their place: what a reader asks again when something is missing.
+        var attempt: AttemptID?
+        var runID: String?
+    }
+
+    func look(_ progress: Progress) async throws(StorageError) -> Content {
+        guard let object = try await objects.get(RunLayout.manifest, limit: Manifest.maximumBytes, progress: progress)
+        else {
+            return try await lookWithoutManifest(progress)
+        }
+        let manifest = try Manifest.parse(object.bytes, path: Path.join(objects.root, RunLayout.manifest))
+        var content = Content(manifest: manifest, manifestBytes: object.bytes)
+        // Elsewhere than in its place it is a copy: what it must be equal to, and nobody's decision.
+        guard manifest.physicalName.utf8.elementsEqual(name.utf8), let run,
+            try await RunReader(backend: run.backend).runID() == manifest.runID
+        else { return content }
+        content.attempt = manifest.attempt
+        content.runID = manifest.runID
+        try await checkCommitted(content, crc32c: CRC32C.of(object.bytes))
+        return content
+    }
+
+    private func lookWithoutManifest(_ progress: Progress) async throws(StorageError) -> Content {
+        let isThere = try await !objects.list("", delimited: true, progress: progress).isEmpty
+        if let run, let runID = try await RunReader(backend: run.backend).runID() {
+            var state = try await RunReader(backend: run.backend).epochs()
+            state.runID = runID
+            _ = try await RunReader(backend: run.backend).readDecisions(into: &state)
+            let decided = state.decisions.last { $0.decision.physicalName.utf8.elementsEqual(name.utf8) }
+            if decided?.decision.state == .committed {
+                throw StorageError(
+                    .checksum, "\(quoted(address)) has no manifest: it is damaged",
+                    details: [("path", .string(address))])
+            }
+            // Ours, and not whole: never handed out as somebody's plain files.
+            let isUndecided = state.undecided.contains { $0.utf8.elementsEqual(name.utf8) }
+            if decided != nil || isUndecided { throw absent(decided?.decision.state) }
+            if !isThere { throw absent(nil) }
+        }
+        guard isThere else {
+            throw StorageError(
+                .notFound, "there is no checkpoint at \(quoted(address))", details: [("path", .string(address))])
+        }
+        return Content()
+    }
+
+    private func checkCommitted(_ content: Content, crc32c: UInt32?) async throws(StorageError) {
+        guard let run, let runID = content.runID, let attempt = content.attempt else { return }
+        let known = try await DecisionLog(backend: run.backend, runID: runID).read(attempt)
+        guard let decision = known?.decision, decision.state == .committed else { throw absent(known?.decision.state) }
+        guard crc32c == nil || decision.manifestCRC32C == crc32c else {
+            throw StorageError(
+                .checksum, "the manifest of \(quoted(address)) is not the one that was committed",
+                details: [("path", .string(address))])
+        }
+    }
+
+    private func absent(_ state: Decision.State?) -> StorageError {
+        let why =
+            switch state {
+            case .evicted?: "it was evicted"
+            case .aborted?: "it was given up"
+            default: "it was evicted or never committed"
+            }
+        return StorageError(
+            .notFound, "the checkpoint \(quoted(address)) does not exist (any more): \(why)",
+            details: [("path", .string(address))])
+    }
+
+    /// Reads while this process does not evict it. What a trainer elsewhere evicts meanwhile is not found, rather than
+    /// damaged or half there.
+    private func reading<Value>(
+        _ content: Content, _ body: () async throws(StorageError) -> Value
+    ) async throws(StorageError) -> Value {
+        try await Pins.holding(pin) { () async throws(StorageError) -> Value in
+            do throws(StorageError) { return try await body() } catch {
+                if [.notFound, .checksum, .precondition].contains(error.code) {
+                    try await checkCommitted(content, crc32c: nil)
+                }
+                throw error
+            }
+        }
+    }
+
+    // MARK: - Reading
+
+    func manifestDocument(_ progress: Progress) async throws(StorageError) -> JSONValue {
+        let content = try await look(progress)
+        guard content.manifest != nil else {
+            throw StorageError(
+                .notFound, "\(quoted(address)) has no manifest: it was not written by raystorage",
+                details: [("path", .string(address))])
+        }
+        return try JSONDocument.parse(content.manifestBytes, path: address)
+    }
+
+    func download(to destination: String, verify: Bool, progress: Progress) async throws(StorageError) -> JSONValue {
+        let content = try await look(progress)
+        return try await reading(content) { () async throws(StorageError) -> JSONValue in
+            let result = try await restore(content, to: destination, verify: verify, progress)
+            return .make([
+                "path": .string(result.path), "files": JSONValue(result.fileCount), "bytes": JSONValue(result.bytes),
+                "verified": .bool(result.verified),
+            ])
+        }
+    }
+
+    private func restore(
+        _ content: Content, to destination: String, verify: Bool, _ progress: Progress
+    ) async throws(StorageError) -> Restore.Result {
+        let files = files(progress)
+        let foreign = content.manifest == nil ? try await files.list() : [:]
+        let plan = try await plan(content, foreign, verify: verify, files)
+        return try await Restore.run(
+            plan, to: destination, verified: content.manifest != nil && verify, progress: progress
+        ) { root throws(StorageError) in
+            try plan.builder.begin(in: root, progress: progress)
+            try await files.download(plan.files, into: root)
+            if content.manifest == nil { try checkUnchanged(foreign, try await files.list()) }
+            try plan.builder.makeLinks(in: root, progress: progress)
+        }
+    }
+
+    /// No CRC tells a mixture of two versions of a foreign file, as of one that its owner always writes anew.
+    private func checkUnchanged(
+        _ before: [[UInt8]: ObjectSummary], _ after: [[UInt8]: ObjectSummary]
+    ) throws(StorageError) {
+        for (key, object) in before {
+            let now = after[key]
+            if now?.size == object.size, now?.version == object.version, now?.modifiedAt == object.modifiedAt {
+                continue
+            }
+            let path = String(decoding: key, as: UTF8.self)
+            throw StorageError(
+                .precondition,
+                "\(quoted(Path.join(address, path))) was replaced while it was read; nothing was restored",
+                details: [("path", .string(address)), ("file", .string(path))])
+        }
+    }
+
+    private func plan(
+        _ content: Content, _ foreign: [[UInt8]: ObjectSummary], verify: Bool, _ files: ObjectFiles
+    ) async throws(StorageError) -> RestorePlan {
+        guard let manifest = content.manifest else { return try RestorePlan(foreign: foreign, address) }
+        var inputs = manifest.files.filter { $0.kind == .file }.map { FilePass.Input($0, verify: verify) }
+        if let sidecar = try await objects.head(FileTree.sidecarName, progress: files.progress) {
+            inputs.append(FilePass.Input(FileTree.sidecarName, sidecar))
+        }
+        return RestorePlan(builder: TreeBuilder(manifest.files), files: inputs)
+    }
+
+    /// A copy of this machine's own, shared by its processes, until the lease is released.
+    func acquire(
+        stagingDirectory: String?, progress: Progress
+    ) async throws(StorageError) -> JSONValue {
+        let content = try await look(progress)
+        let host = try HostIdentity.open(stagingDirectory, environment: environment)
+        // What nobody has a manifest of may change: a copy for each user.
+        var name = "unverified-\(environment.randomHex(8))"
+        if let manifest = content.manifest {
+            let crc = String(CRC32C.of(content.manifestBytes), radix: 16)
+            name = "\(manifest.runID)-\(manifest.attempt)-\(crc)"
+        }
+        let lease = try await reading(content) { () async throws(StorageError) -> NodeCache.Lease in
+            try await NodeCache(staging: host.directory).acquire(name: name, progress: progress) {
+                path throws(StorageError) in
+                _ = try await restore(content, to: path, verify: true, progress)
+            }
+        }
+        let id = Leases.shared.add(environment) { lease.release() }
+        return .make(["path": .string(lease.path), "lease": .string(id)])
+    }
+
+    // MARK: - Verifying
+
+    /// Compares sizes with one listing, then contents with what the store attests, and reads the rest.
+    func verify(_ progress: Progress) async throws(StorageError) -> JSONValue {
+        let content: Content
+        do throws(StorageError) { content = try await look(progress) } catch {
+            guard error.code == .checksum else { throw error }
+            return document([(RunLayout.manifest, error.message)], nil, verified: true)
+        }
+        guard let manifest = content.manifest else { return document([], nil, verified: false) }
+        let problems = try await reading(content) { () async throws(StorageError) -> [(String, String)] in
+            let found = try await differences(manifest, progress)
+            // Evicted meanwhile is not damaged.
+            if !found.isEmpty { try await checkCommitted(content, crc32c: nil) }
+            return found
+        }
+        return document(problems, manifest, verified: true)
+    }
+
+    private func differences(
+        _ manifest: Manifest, _ progress: Progress
+    ) async throws(StorageError) -> [(String, String)] {
+        progress.phase = "verify"
+        let files = files(progress)
+        var found = try await files.list()
+        found[Array(FileTree.sidecarName.utf8)] = nil
+        var problems: [(String, String)] = []
+        var rest: [FileRecord] = []
+        for record in manifest.files where record.kind == .file {
+            let path = quoted(Path.join(address, record.path))
+            guard let object = found.removeValue(forKey: Array(record.path.utf8)) else {
+                problems.append((record.path, "\(path) is missing"))
+                continue
+            }
+            if object.size == record.size {
+                rest.append(record)
+            } else {
+                problems.append((record.path, "\(path) has \(object.size) bytes, \(record.size) were reported"))
+            }
+        }
+        for path in found.keys.map({ String(decoding: $0, as: UTF8.self) }) {
+            problems.append((path, "\(quoted(Path.join(address, path))) was not reported"))
+        }
+        let damaged = Slots<String>(count: rest.count)
+        let trouble = FirstFailure()
+        try await files.compare(rest) { index, error in
+            if error.code == .checksum || error.code == .notFound {
+                damaged.set(index, error.message)
+            } else {
+                trouble.record(error, at: index)
+            }
+        }
+        if let error = trouble.error { throw error }
+        for (record, problem) in zip(rest, damaged.takeAll()) {
+            if let problem { problems.append((record.path, problem)) }
+        }
+        return problems.sorted { PathBytes.precedes($0.0, $1.0) }
+    }
+
+    private func document(_ problems: [(String, String)], _ manifest: Manifest?, verified: Bool) -> JSONValue {
+        .make([
+            "path": .string(address), "ok": .bool(problems.isEmpty), "verified": .bool(verified),
+            "files": manifest.map { JSONValue($0.fileCount) } ?? .null,
+            "bytes": manifest.map { JSONValue($0.bytes) } ?? .null,
+            "problems": .array(
+                problems.prefix(Verify.maximumProblems).map {
+                    .make(["file": .string($0.0), "problem": .string($0.1)])
+                }),
+        ])
+    }
+
+    // MARK: - Metadata
+
+    func metadata(_ progress: Progress) async throws(StorageError) -> JSONValue {
+        _ = try await look(progress)
+        guard let object = try await objects.get(RunLayout.metadata, limit: 64 << 20, progress: progress) else {
+            return .object([])
+        }
+        return try JSONDocument.parse(object.bytes, path: Path.join(objects.root, RunLayout.metadata))
+    }
+
+    func setMetadata(_ document: JSONValue, _ progress: Progress) async throws(StorageError) {
+        _ = try await look(progress)
+        let bytes = document.compactBytes
+        _ = try await objects.put(
+            RunLayout.metadata, .bytes(bytes), crc32c: CRC32C.of(bytes), condition: .always, progress: progress)
+    }
+}
+
+extension RestorePlan {
+    /// Plain objects: directories are those that their keys tell of.
+    init(foreign found: [[UInt8]: ObjectSummary], _ address: String) throws(StorageError) {
+        var directories = Set<[UInt8]>()
+        var files: [FilePass.Input] = []
+        for (key, object) in found {
+            let path = String(decoding: key, as: UTF8.self)
+            if let why = ManifestReader.refusal(of: path) {
+                throw StorageError(
+                    .invalidArgument, "cannot restore \(quoted(address)): the key \(quoted(path)) \(why)",
+                    details: [("path", .string(address)), ("file", .string(path))])
+            }
+            files.append(FilePass.Input(path, object))
+            var end = key.lastIndex(of: UInt8(ascii: "/"))
+            while let place = end {
+                directories.insert(Array(key[..<place]))
+                end = key[..<place].lastIndex(of: UInt8(ascii: "/"))
+            }
+        }
+        let made = directories.map { path in
+            TreeBuilder.Directory(path: String(decoding: path, as: UTF8.self), mode: 0o755, modifiedNanoseconds: 0)
+        }
+        builder = TreeBuilder(directories: made.sorted { PathBytes.precedes($0.path, $1.path) }, links: [])
+        self.files = files.sorted { PathBytes.precedes($0.path, $1.path) }
+    }
+}
+
+extension FilePass.Input {
+    /// To fetch a file of a manifest.
+    init(_ record: FileRecord, verify: Bool) {
+        self.init(
+            path: record.path, size: record.size, mayHaveHoles: false, mode: record.mode,
+            modifiedNanoseconds: record.modifiedNanoseconds, signature: nil,
+            expectedBlocks: verify ? record.blocks : nil)
+    }
+
+    /// To fetch an object of which no more is known.
+    init(_ path: String, _ object: ObjectSummary) {
+        self.init(
+            path: path, size: object.size, mayHaveHoles: false, mode: 0o644,
+            modifiedNanoseconds: Int64(min(max(object.modifiedAt, 0), 9e9) * 1e9), signature: nil, expectedBlocks: nil)
+    }
+}

@@ -1,0 +1,313 @@
+import Testing
+
+@testable import StorageCore
+
+/// Uploads in parts, listings and deletions against odd answers.
+@Suite struct S3MultipartTests {
+    private let progress = Progress()
+    private let crc = CRC32C.of([1, 2])
+    private var parts: [UploadedPart] {
+        [UploadedPart(number: 1, etag: "\"a&b\"", size: 2, crc32c: CRC32C.of([1, 2]))]
+    }
+
+    private func failure(_ body: () async throws(StorageError) -> Void) async -> StorageError? {
+        do throws(StorageError) {
+            try await body()
+            return nil
+        } catch { return error }
+    }
+
+    private func complete(_ s3: ScriptedS3, size: Int = 2) async -> StorageError? {
+        await failure { () async throws(StorageError) in
+            try await s3.store.completeMultipart(
+                "k", upload: "U", parts: parts, size: size, crc32c: crc, progress: progress)
+        }
+    }
+
+    private static let done = "<CompleteMultipartUploadResult><ETag>\"x-1\"</ETag></CompleteMultipartUploadResult>"
+
+    private func attesting(_ crc: UInt32) -> String {
+        "<CompleteMultipartUploadResult><ChecksumCRC32C>\(S3Checksum.encode(crc))</ChecksumCRC32C>"
+            + "<ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>"
+    }
+
+    @Test func `an upload announces its checksum, sends it with each part and with the whole`() async throws {
+        let attested = attesting(crc)
+        let s3 = try ScriptedS3 { request, number in
+            switch number {
+            case 0:
+                HTTPResponse(
+                    200, [:], "<InitiateMultipartUploadResult><UploadId>U/+1</UploadId></InitiateMultipartUploadResult>"
+                )
+            case 1:
+                HTTPResponse(200, ["etag": "\"p\"", "x-amz-checksum-crc32c": request["x-amz-checksum-crc32c"] ?? ""])
+            default: HTTPResponse(200, [:], "<?xml version=\"1.0\"?>\n   \n" + attested)
+            }
+        }
+        let upload = try await s3.store.startMultipart("k", progress: progress)
+        #expect(upload == "U/+1")
+        let part = try await s3.store.putPart(
+            "k", upload: upload, number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
+        try await s3.store.completeMultipart(
+            "k", upload: upload, parts: [part], size: 2, crc32c: crc, progress: progress)
+        let requests = s3.transport.requests
+        #expect(
+            s3.lines == [
+                "POST /bucket/p/k?uploads=", "PUT /bucket/p/k?partNumber=1&uploadId=U%2F%2B1",
+                "POST /bucket/p/k?uploadId=U%2F%2B1",
+            ])
+        #expect(
+            requests[0]["x-amz-checksum-algorithm"] == "CRC32C" && requests[0]["x-amz-checksum-type"] == "FULL_OBJECT")
+        #expect(requests[1]["x-amz-checksum-crc32c"] == S3Checksum.encode(crc))
+        #expect(requests[2]["x-amz-checksum-crc32c"] == S3Checksum.encode(crc))
+        #expect(requests[2]["x-amz-checksum-type"] == "FULL_OBJECT" && requests[2]["x-amz-mp-object-size"] == "2")
+        #expect(requests[2].text.contains("<ETag>&quot;p&quot;</ETag><ChecksumCRC32C>\(S3Checksum.encode(crc))<"))
+    }
+
+    // MARK: - pyarrow's silent losses
+
+    @Test func `P5 parts that are all refused are no success`() async throws {
+        let s3 = try ScriptedS3 { _, _ in .error(403, "AccessDenied") }
+        let error = await failure { () async throws(StorageError) in
+            _ = try await s3.store.putPart(
+                "k", upload: "U", number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
+        }
+        #expect(error?.code == .permissionDenied && error?.detailsDocument["operation"] == "UploadPart")
+    }
+
+    @Test func `P5 a part that was answered 200 with an error, or without ETag, is no part`() async throws {
+        let s3 = try ScriptedS3 { _, number in
+            number == 0 ? .error(200, "SlowDown") : HTTPResponse(200, ["etag": "\"p\""])
+        }
+        let part = try await s3.store.putPart(
+            "k", upload: "U", number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
+        #expect(part.etag == "\"p\"" && s3.lines.count == 2)
+        let silent = try ScriptedS3 { _, _ in HTTPResponse(200) }
+        let error = await failure { () async throws(StorageError) in
+            _ = try await silent.store.putPart("k", upload: "U", number: 1, .bytes([1]), crc32c: 1, progress: progress)
+        }
+        #expect(error?.code == .network)
+    }
+
+    @Test func `P5 a Complete that was answered 200 with an error is no success`() async throws {
+        let attested = attesting(crc)
+        let once = try ScriptedS3 { _, number in
+            number == 0 ? .error(200, "InternalError") : HTTPResponse(200, [:], attested)
+        }
+        #expect(await complete(once) == nil)
+        #expect(once.lines.count == 2)
+        let denied = try ScriptedS3 { _, _ in .error(200, "AccessDenied") }
+        #expect(await complete(denied)?.code == .permissionDenied)
+    }
+
+    @Test(arguments: ["", "   \n", "<html>gateway</html>", "<CompleteMultipartUploadResult><ETag>", done])
+    func `P5 a Complete that says nothing of the content is looked up`(body: String) async throws {
+        func script(_ head: HTTPResponse) -> ScriptedTransport.Script {
+            { request, _ in request.method == "HEAD" ? head : HTTPResponse(200, [:], body) }
+        }
+        let there = try ScriptedS3(script: script(HTTPResponse(200, ["content-length": "2"])))
+        #expect(await complete(there) == nil)
+        let shorter = try ScriptedS3(script: script(HTTPResponse(200, ["content-length": "1"])))
+        #expect(await complete(shorter)?.code == .checksum)
+        let other = try ScriptedS3(
+            script: script(HTTPResponse(200, ["content-length": "2", "x-amz-checksum-crc32c": S3Checksum.encode(7)])))
+        #expect(await complete(other)?.code == .checksum)
+        let absent = try ScriptedS3(script: script(HTTPResponse(404)))
+        #expect(await complete(absent) != nil)
+    }
+
+    @Test func `P5 a Complete that attests other content is damage`() async throws {
+        let attested = attesting(7)
+        func script(_ crc: UInt32?) -> ScriptedTransport.Script {
+            { request, _ in
+                guard request.method == "HEAD" else { return HTTPResponse(200, [:], attested) }
+                let checksum = crc.map { ["x-amz-checksum-crc32c": S3Checksum.encode($0)] } ?? [:]
+                return HTTPResponse(200, ["content-length": "2"].merging(checksum) { $1 })
+            }
+        }
+        #expect(await complete(try ScriptedS3(script: script(7)))?.code == .checksum)
+        #expect(await complete(try ScriptedS3(script: script(nil)))?.code == .checksum)
+        // Only the answer was wrong.
+        #expect(await complete(try ScriptedS3(script: script(crc))) == nil)
+    }
+
+    @Test func `P5 a part whose answer attests other bytes is sent again a few times`() async throws {
+        let (sent, wrong) = (S3Checksum.encode(crc), S3Checksum.encode(7))
+        func part(_ s3: ScriptedS3) async -> StorageError? {
+            await failure { () async throws(StorageError) in
+                _ = try await s3.store.putPart(
+                    "k", upload: "U", number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
+            }
+        }
+        let once = try ScriptedS3 { _, number in
+            HTTPResponse(200, ["etag": "\"p\"", "x-amz-checksum-crc32c": number == 0 ? wrong : sent])
+        }
+        #expect(await part(once) == nil && once.lines.count == 2)
+        let always = try ScriptedS3 { _, _ in HTTPResponse(200, ["etag": "\"p\"", "x-amz-checksum-crc32c": wrong]) }
+        #expect(await part(always)?.code == .checksum && always.lines.count == 3)
+    }
+
+    @Test func `P4 a Complete whose answer was lost is found to have succeeded`() async throws {
+        let s3 = try ScriptedS3 { request, number throws(StorageError) in
+            if number == 0 { throw .broken }
+            return request.method == "HEAD" ? HTTPResponse(200, ["content-length": "2"]) : .error(404, "NoSuchUpload")
+        }
+        #expect(await complete(s3) == nil)
+        let gone = try ScriptedS3 { request, _ in
+            request.method == "HEAD" ? HTTPResponse(404) : .error(404, "NoSuchUpload")
+        }
+        let error = await complete(gone)
+        #expect(error?.code == .notFound && error?.detailsDocument["error_code"] == "NoSuchUpload")
+    }
+
+    @Test func `P4 a Complete that gets no answer is tried as long as everything else`() async throws {
+        let attested = attesting(crc)
+        let s3 = try ScriptedS3 { request, number throws(StorageError) in
+            if request.method == "HEAD" { return HTTPResponse(404) }
+            if number < 7 { throw .broken }
+            return HTTPResponse(200, [:], attested)
+        }
+        #expect(await complete(s3) == nil)
+        let done = try ScriptedS3 { request, _ throws(StorageError) in
+            if request.method == "HEAD" { return HTTPResponse(200, ["content-length": "2"]) }
+            throw .broken
+        }
+        #expect(await complete(done) == nil && done.lines.count == 4)
+    }
+
+    @Test func `a conflict at Complete passes`() async throws {
+        let attested = attesting(crc)
+        let s3 = try ScriptedS3 { _, number in
+            number < 2 ? .error(409, "OperationAborted") : HTTPResponse(200, [:], attested)
+        }
+        #expect(await complete(s3) == nil)
+        #expect(s3.lines.count == 3)
+    }
+
+    // MARK: - Checksums that a store does not know
+
+    @Test func `a store that ignores checksums is not sent them at Complete, and is looked up`() async throws {
+        let s3 = try ScriptedS3 { request, _ in
+            switch request.method {
+            case "PUT": HTTPResponse(200, ["etag": "\"p\""])
+            case "HEAD": HTTPResponse(200, ["content-length": "2"])
+            default: HTTPResponse(200, [:], Self.done)
+            }
+        }
+        _ = try await s3.store.putPart("k", upload: "U", number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
+        #expect(await complete(s3) == nil)
+        #expect(s3.transport.requests[1]["x-amz-checksum-crc32c"] == nil)
+        #expect(!s3.transport.requests[1].text.contains("Checksum"))
+    }
+
+    @Test func `a store that refuses checksums at the start is asked without`() async throws {
+        let s3 = try ScriptedS3 { request, _ in
+            request["x-amz-checksum-algorithm"] != nil
+                ? .error(400, "InvalidRequest")
+                : HTTPResponse(
+                    200, [:], "<InitiateMultipartUploadResult><UploadId>U</UploadId></InitiateMultipartUploadResult>")
+        }
+        let upload = try await s3.store.startMultipart("k", progress: progress)
+        #expect(upload == "U" && s3.memory.current.checksums == .refused)
+    }
+
+    // MARK: - Listings and deletions
+
+    private func list(_ body: String, _ more: String = "") -> HTTPResponse {
+        HTTPResponse(
+            200, [:],
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\(more)\(body)</ListBucketResult>"
+        )
+    }
+
+    @Test func `encoded keys are decoded, and only when the answer says that they are`() async throws {
+        let contents =
+            "<Contents><Key>p/a%2Bb+c%25</Key><Size>1</Size><ETag>\"e\"</ETag>"
+            + "<LastModified>2023-11-14T22:13:20.500Z</LastModified></Contents>"
+        let encoded = list(contents, "<EncodingType>url</EncodingType>")
+        let plain = list(contents)
+        let s3 = try ScriptedS3 { _, number in number == 0 ? encoded : plain }
+        let first = try await s3.store.list("", delimited: false, progress: progress)
+        #expect(first.objects == [ObjectSummary(key: "a+b c%", size: 1, version: "\"e\"", modifiedAt: 1_700_000_000.5)])
+        let second = try await s3.store.list("", delimited: false, progress: progress)
+        #expect(second.objects.map(\.key) == ["a%2Bb+c%25"])
+    }
+
+    @Test(arguments: [
+        "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        "<ListBucketResult><Contents><Key>p/a</Key>",
+        "<ListBucketResult><Contents><Key>p/a</Key></Contents></ListBucketResult>", "", "<Other/>",
+        "<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>p/%zz</Key><Size>1</Size></Contents></ListBucketResult>",
+        "<ListBucketResult><Contents><Key>p/a</Key><Size>99999999999999999999</Size></Contents></ListBucketResult>",
+        "<!DOCTYPE x [<!ENTITY a \"b\">]><ListBucketResult/>",
+    ])
+    func `P1 a listing that is cut off or wrong is an error, never a shorter listing`(body: String) async throws {
+        let s3 = try ScriptedS3 { _, _ in HTTPResponse(200, [:], body) }
+        let error = await failure { () async throws(StorageError) in
+            _ = try await s3.store.list("", delimited: false, progress: progress)
+        }
+        #expect(error?.code == .network)
+    }
+
+    @Test func `pages that turn in a circle end`() async throws {
+        let page = list("<IsTruncated>true</IsTruncated><NextContinuationToken>T</NextContinuationToken>")
+        let s3 = try ScriptedS3 { _, _ in page }
+        let error = await failure { () async throws(StorageError) in
+            _ = try await s3.store.list("", delimited: false, progress: progress)
+        }
+        #expect(error != nil && s3.lines.count == 2)
+        #expect(s3.lines[1].contains("continuation-token=T"))
+    }
+
+    @Test func `parts that are listed twice differently count as not there`() {
+        let twice = [1, 2, 2, 3, 3].enumerated().map { index, number in
+            UploadedPart(number: number, etag: number == 2 ? "\"\(index)\"" : "\"e\"", size: 1, crc32c: nil)
+        }
+        #expect(S3Store.unambiguous(twice).map(\.number) == [1, 3])
+    }
+
+    @Test func `what could not be deleted for a passing reason is asked for again, anything else is an error`()
+        async throws
+    {
+        let s3 = try ScriptedS3 { _, number in
+            number == 0
+                ? HTTPResponse(
+                    200, [:],
+                    "<DeleteResult><Error><Key>p/b</Key><Code>InternalError</Code></Error><Error><Key>p/c</Key>"
+                        + "<Code>NoSuchKey</Code></Error></DeleteResult>") : HTTPResponse(200, [:], "<DeleteResult/>")
+        }
+        try await s3.store.delete(["a", "b", "c<&\n"], progress: progress)
+        #expect(s3.lines == ["POST /bucket?delete=", "POST /bucket?delete="])
+        #expect(s3.transport.requests[0].text.contains("<Key>p/c&lt;&amp;&#10;</Key>"))
+        #expect(s3.transport.requests[0]["Content-MD5"] != nil)
+        #expect(s3.transport.requests[1].text.contains("p/b") && !s3.transport.requests[1].text.contains("p/a"))
+        let denied = try ScriptedS3 { _, _ in
+            HTTPResponse(
+                200, [:], "<DeleteResult><Error><Key>p/b</Key><Code>AccessDenied</Code></Error></DeleteResult>")
+        }
+        let error = await failure { () async throws(StorageError) in
+            try await denied.store.delete(["a", "b"], progress: progress)
+        }
+        #expect(error?.code == .permissionDenied && error?.detailsDocument["path"] == "s3://bucket/p/b")
+        let silent = try ScriptedS3 { _, _ in HTTPResponse(200) }
+        let nothing = await failure { () async throws(StorageError) in
+            try await silent.store.delete(["a", "b"], progress: progress)
+        }
+        #expect(nothing?.code == .network)
+    }
+
+    @Test func `a store without batches, and keys that XML cannot carry, get single deletions`() async throws {
+        let s3 = try ScriptedS3 { request, _ in
+            request.method == "POST" ? .error(501, "NotImplemented") : HTTPResponse(204)
+        }
+        try await s3.store.delete(["a", "b"], progress: progress)
+        try await s3.store.delete(["c", "d"], progress: progress)
+        #expect(s3.lines.filter { $0.hasPrefix("POST") }.count == 1)
+        #expect(Set(s3.lines.filter { $0.hasPrefix("DELETE") }) == Set("abcd".map { "DELETE /bucket/p/\($0)" }))
+        let odd = try ScriptedS3 { request, _ in
+            request.method == "POST" ? HTTPResponse(200, [:], "<DeleteResult/>") : HTTPResponse(204)
+        }
+        try await odd.store.delete(["a", "b", "c\u{1}"], progress: progress)
+        #expect(odd.lines == ["POST /bucket?delete=", "DELETE /bucket/p/c%01"])
+    }
+}

@@ -1,0 +1,328 @@
+import Testing
+
+@testable import StorageCore
+
+/// A link and a store in numbers: what a request takes, and when the store has had enough.
+private struct Link {
+    /// Bytes per second of all connections, and of one.
+    var total = 200e6
+    var each = 10e6
+    var latency: Int64 = 10_000_000
+    /// Requests per second beyond which it asks to slow down; nil: never.
+    var patience: Double?
+    /// The number of a request that never ends; nil: none.
+    var dead: Int?
+}
+
+/// Runs requests through a scheduler on a link, in steps of a millisecond.
+private struct Simulation {
+    typealias Ticket = TransferScheduler.Ticket
+
+    let link: Link
+    var scheduler: TransferScheduler
+    var now: Int64 = 0
+    var moved = 0
+    var refused = 0
+    var highestBytes = 0
+    var highestRunning = 0
+    /// The job of each request that was started, in order.
+    var starts: [TransferScheduler.Job] = []
+    private var requests: [Ticket: (job: TransferScheduler.Job, bytes: Int)] = [:]
+    private var running: [(ticket: Ticket, left: Double, from: Int64, isRefused: Bool)] = []
+    private var credit = 0.0
+
+    init(_ link: Link, _ limits: TransferScheduler.Limits) {
+        self.link = link
+        scheduler = TransferScheduler(limits: limits, now: 0)
+    }
+
+    mutating func ask(_ job: TransferScheduler.Job, bytes: Int, count: Int = 1) {
+        for _ in 0..<count {
+            if let ticket = scheduler.ask(job, bytes: bytes) { requests[ticket] = (job, bytes) }
+        }
+    }
+
+    /// Until nothing is left that can end, or that instant.
+    mutating func run(until end: Int64 = 600_000_000_000) {
+        while now < end, !(requests.isEmpty || (scheduler.queuedCount == 0 && running.allSatisfy { isDead($0.left) })) {
+            step()
+        }
+    }
+
+    private func isDead(_ left: Double) -> Bool { left == .infinity }
+
+    private mutating func step() {
+        if let patience = link.patience { credit = min(patience / 10, credit + patience / 1000) }
+        for ticket in scheduler.start(now: now) {
+            guard let request = requests[ticket] else { continue }
+            var isRefused = false
+            if link.patience != nil {
+                credit -= 1
+                isRefused = credit < 0
+                if isRefused { credit += 1 }
+            }
+            let left = starts.count == link.dead ? .infinity : Double(request.bytes)
+            starts.append(request.job)
+            running.append((ticket, isRefused ? 0 : left, now, isRefused))
+        }
+        highestBytes = max(highestBytes, scheduler.inflightBytes)
+        highestRunning = max(highestRunning, scheduler.runningCount)
+        now += 1_000_000
+        let share = min(link.each, link.total / Double(max(1, running.count))) / 1000
+        for index in running.indices where now - running[index].from > link.latency { running[index].left -= share }
+        for done in running where done.left <= 0 && now - done.from >= link.latency {
+            guard let request = requests.removeValue(forKey: done.ticket) else { continue }
+            scheduler.finish(done.ticket, done.isRefused ? .slowedDown : .moved, bytes: request.bytes, now: now)
+            if done.isRefused {
+                refused += 1
+                ask(request.job, bytes: request.bytes)
+            } else {
+                moved += request.bytes
+            }
+        }
+        running.removeAll { $0.left <= 0 && now - $0.from >= link.latency }
+    }
+}
+
+@Suite struct TransferSchedulerTests {
+    private func limits(_ concurrency: Int, bytes: Int = 1 << 30) -> TransferScheduler.Limits {
+        TransferScheduler.Limits(maximumConcurrency: concurrency, maximumInflightBytes: bytes)
+    }
+
+    @Test func `the window opens until the link is full and little further`() {
+        var simulation = Simulation(Link(), limits(64))
+        let job = simulation.scheduler.open(order: nil)
+        simulation.ask(job, bytes: 4 << 20, count: 1500)
+        simulation.run()
+        let total: Int = 1500 * (4 << 20)
+        #expect(simulation.moved == total)
+        // 20 connections fill it; eight, where it began, would take two and a half times as long.
+        let ideal = Double(simulation.moved) / 200e6
+        let seconds = Double(simulation.now) / 1e9
+        #expect(seconds < 1.25 * ideal)
+        #expect(18...44 ~= simulation.scheduler.window.size)
+    }
+
+    @Test func `thousands of small files run at full width`() {
+        var simulation = Simulation(Link(), limits(32))
+        let job = simulation.scheduler.open(order: nil)
+        simulation.ask(job, bytes: 16 << 10, count: 5000)
+        simulation.run()
+        #expect(simulation.highestRunning == 32)
+        let seconds = Double(simulation.now) / 1e9
+        #expect(seconds < 1.5 * 5000.0 / 32 * 0.012)
+    }
+
+    @Test func `a store that asks to slow down is left in peace and everything arrives`() {
+        var simulation = Simulation(Link(patience: 300), limits(64))
+        let job = simulation.scheduler.open(order: nil)
+        simulation.ask(job, bytes: 1 << 10, count: 6000)
+        simulation.run()
+        #expect(simulation.moved == 6000 << 10)
+        #expect(simulation.refused < 200)
+        let seconds = Double(simulation.now) / 1e9
+        #expect(seconds < 40)
+    }
+
+    @Test func `requests that fail together halve the window once, down to one`() {
+        var window = TransferWindow(maximum: 64, now: 0)
+        for instant in 0..<8 { window.cut(now: Int64(instant)) }
+        #expect(window.size == 4)
+        for second in 1...9 { window.cut(now: Int64(second) * 2_000_000_000) }
+        #expect(window.size == 1)
+    }
+
+    @Test func `P7 a dead connection holds nobody else up`() {
+        var simulation = Simulation(Link(dead: 3), limits(8))
+        let job = simulation.scheduler.open(order: nil)
+        simulation.ask(job, bytes: 1 << 20, count: 500)
+        simulation.run()
+        #expect(simulation.moved == 499 << 20)
+        #expect(simulation.scheduler.runningCount == 1)
+    }
+
+    @Test func `the oldest checkpoint gets three turns of four, the newest never starves`() {
+        var simulation = Simulation(Link(), limits(8))
+        let newest = simulation.scheduler.open(order: ReportSequence(epoch: 1, index: 9))
+        let oldest = simulation.scheduler.open(order: ReportSequence(epoch: 1, index: 2))
+        let between = simulation.scheduler.open(order: ReportSequence(epoch: 1, index: 5))
+        for job in [newest, between, oldest] { simulation.ask(job, bytes: 1 << 20, count: 300) }
+        simulation.run()
+        for first in stride(from: 0, to: 360, by: 40) {
+            let turns = simulation.starts[first..<(first + 40)]
+            #expect(turns.count { $0 == oldest } == 30)
+            #expect(turns.count { $0 == newest } == 10)
+        }
+        #expect(simulation.moved == 900 << 20)
+    }
+
+    @Test func `a restore goes before reports`() {
+        var scheduler = TransferScheduler(limits: limits(1), now: 0)
+        let report = scheduler.open(order: ReportSequence(epoch: 1, index: 0))
+        let restore = scheduler.open(order: nil)
+        let late = scheduler.ask(report, bytes: 1)
+        let early = scheduler.ask(restore, bytes: 1)
+        #expect(scheduler.start(now: 0) == [early])
+        if let early { scheduler.finish(early, .moved, bytes: 1, now: 0) }
+        #expect(scheduler.start(now: 0) == [late])
+    }
+
+    @Test func `P6 bytes in flight stay within their limit, and one request always runs`() {
+        var simulation = Simulation(Link(), limits(64, bytes: 9 << 20))
+        let job = simulation.scheduler.open(order: nil)
+        simulation.ask(job, bytes: 32 << 20, count: 40)
+        simulation.ask(job, bytes: 100, count: 1000)
+        simulation.run()
+        let total: Int = 40 * (32 << 20) + 100_000
+        #expect(simulation.moved == total)
+        #expect(simulation.highestBytes <= 9 << 20)
+
+        var tight = Simulation(Link(), limits(64, bytes: 1))
+        let other = tight.scheduler.open(order: nil)
+        tight.ask(other, bytes: 1 << 20, count: 5)
+        tight.run()
+        #expect(tight.moved == 5 << 20)
+        #expect(tight.highestRunning == 1)
+    }
+
+    @Test func `P6 a limit on bytes per second holds over time`() {
+        var simulation = Simulation(Link(), limits(16))
+        let job = simulation.scheduler.open(order: nil, terms: .init(bytesPerSecond: 20_000_000))
+        simulation.ask(job, bytes: 1_000_000, count: 300)
+        simulation.run()
+        let seconds = Double(simulation.now) / 1e9
+        #expect(simulation.moved == 300_000_000)
+        #expect(14...15.6 ~= seconds)
+    }
+
+    @Test func `P6 a limit on bytes per second holds over many short jobs, and for nobody else`() {
+        var simulation = Simulation(Link(each: 200e6), limits(16))
+        for _ in 0..<10 {
+            let job = simulation.scheduler.open(order: nil, terms: .init(bytesPerSecond: 10_000_000))
+            simulation.ask(job, bytes: 5_000_000)
+            simulation.run()
+            _ = simulation.scheduler.close(job)
+        }
+        // The first 5 MB are free, the others wait for those before them.
+        let seconds = Double(simulation.now) / 1e9
+        #expect(4.2...5.2 ~= seconds)
+
+        var mixed = Simulation(Link(), limits(16))
+        let restore = mixed.scheduler.open(order: nil)
+        let report = mixed.scheduler.open(
+            order: ReportSequence(epoch: 1, index: 1), terms: .init(bytesPerSecond: 1_000_000))
+        mixed.ask(report, bytes: 10_000_000, count: 3)
+        mixed.ask(restore, bytes: 1_000_000, count: 300)
+        mixed.run(until: 4_000_000_000)
+        #expect(mixed.starts.count { $0 == restore } == 300)
+        #expect(mixed.starts.count { $0 == report } == 1)
+    }
+
+    @Test func `P6 the least that anybody wishes for holds as long as its job is open`() {
+        var simulation = Simulation(Link(), limits(8))
+        let plain = simulation.scheduler.open(order: nil)
+        let wide = simulation.scheduler.open(order: nil, terms: .init(concurrency: 32))
+        #expect(simulation.scheduler.limits.maximumConcurrency == 32)
+        let narrow = simulation.scheduler.open(order: nil, terms: .init(concurrency: 2, inflightBytes: 3 << 20))
+        simulation.ask(plain, bytes: 4 << 20, count: 50)
+        simulation.run()
+        #expect(simulation.highestRunning == 2 && simulation.highestBytes <= 3 << 20)
+        _ = simulation.scheduler.close(narrow)
+        simulation.ask(wide, bytes: 4 << 20, count: 500)
+        simulation.run()
+        #expect(simulation.highestRunning > 16)
+        _ = simulation.scheduler.close(wide)
+        #expect(simulation.scheduler.limits == limits(8) && simulation.scheduler.window.size <= 8)
+    }
+
+    @Test(arguments: 1...20) func `no permit is ever lost, whatever ends how`(seed: Int) {
+        var random = SeededRandom(UInt64(seed))
+        var scheduler = TransferScheduler(limits: limits(6, bytes: 8 << 20), now: 0)
+        var jobs: [TransferScheduler.Job] = []
+        var running: [TransferScheduler.Ticket] = []
+        var now: Int64 = 0
+        for _ in 0..<2000 {
+            now += Int64(random.below(20_000_000))
+            switch random.below(8) {
+            case 0: jobs.append(scheduler.open(order: ReportSequence(epoch: 1, index: random.below(9))))
+            case 1 where jobs.count > 3: _ = scheduler.close(jobs.remove(at: random.below(jobs.count)))
+            case 2, 3, 4:
+                if let job = jobs.randomElement(using: &random) {
+                    _ = scheduler.ask(job, bytes: random.below(64 << 20))
+                }
+            default:
+                if running.isEmpty { break }
+                let ticket = running.remove(at: random.below(running.count))
+                let outcome: TransferScheduler.Outcome = [.moved, .failed, .slowedDown][random.below(3)]
+                scheduler.finish(ticket, outcome, bytes: 1, now: now)
+                // A second time does nothing.
+                if random.below(4) == 0 { scheduler.finish(ticket, outcome, bytes: 1, now: now) }
+            }
+            running += scheduler.start(now: now)
+            #expect(scheduler.runningCount == running.count)
+            #expect(running.count <= 8)
+        }
+        for job in jobs { _ = scheduler.close(job) }
+        for ticket in running { scheduler.finish(ticket, .failed, bytes: 0, now: now) }
+        #expect(scheduler.runningCount == 0 && scheduler.inflightBytes == 0 && scheduler.queuedCount == 0)
+        let job = scheduler.open(order: nil)
+        for _ in 0..<10 { _ = scheduler.ask(job, bytes: 1) }
+        #expect(scheduler.start(now: now).count == scheduler.window.size)
+    }
+}
+
+@Suite struct PartPlanTests {
+    private func plan(_ size: Int, preferred: Int = PartPlan.usualPartBytes) throws -> PartPlan {
+        try .upload(size: size, preferred: preferred, capabilities: MemoryObjectStore.usual, path: "f")
+    }
+
+    @Test func `up to 32 MiB are one request, beyond that equal parts of whole blocks`() throws {
+        for size in [0, 1, CRC32C.blockSize, 32 << 20] { #expect(try plan(size).count == 1) }
+        let two = try plan(32 << 20 + 1)
+        #expect(two.count == 2 && two.range(1).count == 1)
+        #expect(try plan(100 << 20, preferred: 9 << 20).partBytes == 16 << 20)
+    }
+
+    @Test(arguments: [1 << 30, 320_000 << 20, 320_000 << 20 + 1, 5 << 40, 48 << 40])
+    func `never more than 10,000 parts`(size: Int) throws {
+        let plan = try plan(size)
+        #expect(plan.count <= 10_000)
+        #expect(plan.partBytes % CRC32C.blockSize == 0)
+        #expect(plan.range(plan.count - 1).upperBound == size && !plan.range(plan.count - 1).isEmpty)
+        #expect(plan.range(plan.count - 2).count == plan.partBytes)
+    }
+
+    @Test func `a file that no number of parts can carry is refused`() {
+        #expect(throws: StorageError.self) { try plan(60 << 40) }
+        #expect(throws: StorageError.self) { try plan(.max) }
+    }
+
+    @Test func `a part's CRC is combined from those of its blocks`() throws {
+        var random = SeededGenerator(7)
+        let bytes = random.bytes(3 * CRC32C.blockSize + 77)
+        let blocks = stride(from: 0, to: bytes.count, by: CRC32C.blockSize).map {
+            CRC32C.of(Array(bytes[$0..<min(bytes.count, $0 + CRC32C.blockSize)]))
+        }
+        let plan = PartPlan(size: bytes.count, partBytes: 2 * CRC32C.blockSize)
+        for part in 0..<plan.count {
+            let direct = CRC32C.of(Array(bytes[plan.range(part)]))
+            #expect(plan.crc32c(part, blocks: blocks) == direct)
+        }
+    }
+
+    @Test func `every part and file has its turn once, small ones among the large`() {
+        let sizes = [1, 200, 3, 90, 2, 400, 1, 1]
+        let plans = sizes.map { PartPlan(size: $0, partBytes: 10) }
+        let order = PartPlan.order(plans)
+        let count: Int = plans.reduce(0) { $0 + $1.count }
+        #expect(order.count == count)
+        for (file, plan) in plans.enumerated() {
+            let parts = order.filter { $0.file == file }.map(\.part)
+            #expect(parts == Array(0..<plan.count))
+        }
+        let large = order.map(\.file).filter { plans[$0].count > 1 }
+        #expect(Array(large.prefix(4)) == [1, 3, 5, 1])
+        let firstSmall = order.firstIndex { plans[$0.file].count == 1 } ?? order.count
+        #expect(firstSmall < order.count / 2)
+    }
+}

