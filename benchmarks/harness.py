@@ -9,22 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import pyarrow.fs  # type: ignore[import-untyped]
 from raystorage import Run, RunConfig
 
 MIB = 1 << 20
+T = TypeVar("T")
 
 
 @dataclass
 class Case:
-    """One way to do a thing. Only `run` is timed, unless it returns a number of its own."""
+    """One way to do a thing. Only `run` is timed, unless it returns a number of its own, or several by name."""
 
     name: str
-    run: Callable[[], float | None]
+    run: Callable[[], float | dict[str, float] | None]
     prepare: Callable[[], object] = lambda: None
     cleanup: Callable[[], object] = lambda: None
 
@@ -41,6 +43,9 @@ class Goal:
 class Group:
     """Ways to do one thing, measured side by side. The first case is ours."""
 
+    #: As a reference: whichever of the others is best.
+    BEST: ClassVar[str] = "the best of the others"
+
     title: str
     cases: Sequence[Case]
     unit: str = "s"
@@ -54,6 +59,8 @@ class Group:
     #: Writes out dirty pages before each measurement, so that no case pays for the one before.
     settle: bool = False
     note: str = ""
+    #: Other figures of the same measurements, by the names that `run` gives them; its own has the name "".
+    also: dict[str, Group] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,13 +76,23 @@ class Measured:
 
     def ratio(self, name: str) -> float | None:
         """To the reference."""
-        reference = self.group.reference
+        reference = self.reference
         return None if reference is None else self.median(name) / self.median(reference)
 
+    @property
+    def reference(self) -> str | None:
+        """The case that ratios are to."""
+        if self.group.reference != Group.BEST:
+            return self.group.reference
+        best = max if self.group.larger_is_better else min
+        return best((case.name for case in self.group.cases[1:]), key=self.median)
 
-def measure(group: Group, rounds: int) -> Measured:
-    """Each round measures every case once, beginning with another one each time."""
-    measured = Measured(group, {case.name: [] for case in group.cases})
+
+def measure(group: Group, rounds: int) -> list[Measured]:
+    """Each round measures every case once, beginning with another one each time. The group, and those in `also`."""
+    all_measured = {
+        name: Measured(one, {case.name: [] for case in group.cases}) for name, one in {"": group, **group.also}.items()
+    }
     rounds = min(rounds, group.rounds or rounds)
     for turn in range(rounds):
         first = turn % len(group.cases)
@@ -89,9 +106,11 @@ def measure(group: Group, rounds: int) -> Measured:
                 taken = time.perf_counter() - begin
             finally:
                 case.cleanup()
-            measured.values[case.name].append(taken if own is None else own)
+            figures = own if isinstance(own, dict) else {"": taken if own is None else own}
+            for name, measured in all_measured.items():
+                measured.values[case.name].append(figures[name])
         print(f"  {group.title}: round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
-    return measured
+    return list(all_measured.values())
 
 
 # ------------------------------------------------------------------------------- files
@@ -104,18 +123,31 @@ class Scratch:
         """Makes it below `parent`."""
         self.path = Path(parent, f"raystorage-bench-{os.getpid()}")
         self.path.mkdir(parents=True)
+        self._memory: dict[str, str] = {}
+        self._contexts = ExitStack()
         os.environ["RAYSTORAGE_STAGING_DIR"] = str(self.path / "staging")
 
     def remove(self) -> None:
-        """Removes it."""
+        """Removes it, after what was to be closed."""
+        self._contexts.close()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enters a context that ends when the directory is removed."""
+        return self._contexts.enter_context(context)
+
+    def remembered(self, name: str, value: str) -> str:
+        """What was remembered under that name; `value` from now on, unless it is empty."""
+        if value:
+            self._memory[name] = value
+        return self._memory.get(name, "")
 
     def files(self, name: str, count: int, size: int) -> Path:
         """A directory of files with random bytes, in the page cache; made once."""
         directory = self.path / name
         if directory.exists():
             return directory
-        directory.mkdir()
+        directory.mkdir(parents=True)
         for number in range(count):
             with (directory / f"shard-{number:05}.bin").open("wb") as file:
                 left = size

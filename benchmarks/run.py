@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,7 @@ import memory  # noqa: E402
 import metrics  # noqa: E402
 import reports  # noqa: E402
 import restoring  # noqa: E402
+import s3  # noqa: E402
 from harness import Group, Measured, Scratch, measure  # noqa: E402
 
 GROUPS: dict[str, Callable[[Scratch, float], list[Group]]] = {
@@ -40,6 +42,8 @@ GROUPS: dict[str, Callable[[Scratch, float], list[Group]]] = {
     "async": reports.asynchronous,
     "restore": restoring.groups,
     "memory": memory.groups,
+    "s3": s3.groups,
+    "s3-tls": partial(s3.groups, tls=True),
 }
 
 
@@ -57,7 +61,8 @@ def main() -> None:
     measured: list[Measured] = []
     try:
         for name in options.only or GROUPS:
-            measured += [measure(group, options.rounds) for group in GROUPS[name](scratch, options.scale)]
+            for group in GROUPS[name](scratch, options.scale):
+                measured += measure(group, options.rounds)
         conditions = describe(scratch, options.rounds, time.monotonic() - begin)
     finally:
         scratch.remove()
@@ -126,7 +131,7 @@ def table(measured: list[Measured]) -> str:
                 case.name,
                 number(one.median(case.name), group.unit),
                 f"{number(min(values), group.unit)} to {number(max(values), group.unit)}",
-                "" if ratio is None else "1" if case.name == group.reference else f"{ratio:.2f}",
+                "" if ratio is None else "1" if case.name == one.reference else f"{ratio:.2f}",
                 goal(one) if place == 0 else "",
             ]
             lines.append(f"| {' | '.join(cells)} |")

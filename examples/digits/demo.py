@@ -43,9 +43,9 @@ def say(text: str) -> None:
 class Trainer:
     """A process that trains, as somebody would start it from a shell."""
 
-    def __init__(self, storage: Path, name: str, work: str, keep: int) -> None:
+    def __init__(self, storage: str, name: str, work: str, keep: int) -> None:
         """Starts it."""
-        command = [sys.executable, str(HERE / "train.py"), "--storage", str(storage), "--name", name, "--work", work]
+        command = [sys.executable, str(HERE / "train.py"), "--storage", storage, "--name", name, "--work", work]
         command += ["--epochs", str(EPOCHS), "--keep", str(keep)]
         # One thread: with several the order of additions, and so the last bit of a sum, may change from run to run.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -72,7 +72,7 @@ class Trainer:
         self.process.wait()
 
 
-def reference_run(storage: Path, name: str, work: str) -> float:
+def reference_run(storage: str, name: str, work: str) -> float:
     """Trains without interruption. Returns how long an epoch takes."""
     trainer = Trainer(storage, name, work, keep=1)
     trainer.follow(until="epoch  0")
@@ -81,7 +81,7 @@ def reference_run(storage: Path, name: str, work: str) -> float:
     return (time.monotonic() - begin) / (EPOCHS - 1)
 
 
-def killed_run(storage: Path, name: str, work: str, epoch_s: float, seed: int) -> None:
+def killed_run(storage: str, name: str, work: str, epoch_s: float, seed: int) -> None:
     """Trains and kills the trainer at a random moment of a random epoch; then starts it again."""
     chance = random.Random(seed)
     last, moment = chance.randrange(3, EPOCHS - 3), chance.random()
@@ -94,6 +94,17 @@ def killed_run(storage: Path, name: str, work: str, epoch_s: float, seed: int) -
     say("")
     trainer = Trainer(storage, name, work, keep=3)
     trainer.finish()
+
+
+def is_uri(storage: str) -> bool:
+    """Whether it is the address of an object store."""
+    return "://" in storage
+
+
+def below(storage: str, name: str) -> str:
+    """A run's address: its name goes before the options of a URI."""
+    place, question, options = storage.partition("?")
+    return f"{place.rstrip('/')}/{name}{question}{options}"
 
 
 def curve(result: Result) -> dict[int, list[dict[str, Any]]]:
@@ -126,7 +137,7 @@ def compare(reference: Result, killed: Result) -> bool:
 
 def show(path: str) -> None:
     """`raystorage show`."""
-    say(styled(f"$ raystorage show {path}", "2"))
+    say(styled(f"$ raystorage show {shlex.quote(path)}", "2"))
     sys.stdout.flush()
     subprocess.run([sys.executable, "-m", "raystorage", "show", path], check=True)
 
@@ -145,7 +156,8 @@ def predict(result: Result, work: str) -> float:
     begin = time.perf_counter()
     directory = best.to_directory(Path(work, "restored"))
     took_ms = (time.perf_counter() - begin) * 1000
-    say(f"best by validation/loss: {best.path.rpartition('/')[2]}, restored and verified in {took_ms:.0f} ms")
+    name = best.path.partition("?")[0].rpartition("/")[2]
+    say(f"best by validation/loss: {name}, restored and verified in {took_ms:.0f} ms")
     model = Model.load(directory)
     _, _, test = load_data()
     guesses = model.predict(test.images)
@@ -164,7 +176,7 @@ def main() -> None:
     parser.add_argument("storage", nargs="?", default="~/ray_results")
     parser.add_argument("--seed", type=int, default=287, help="of the moment of the kill")
     options = parser.parse_args()
-    storage = Path(options.storage).expanduser().absolute()
+    storage = options.storage if is_uri(options.storage) else str(Path(options.storage).expanduser().absolute())
     name = time.strftime("digits-%Y-%m-%d_%H-%M-%S")
     reference = f"{name}-reference"
     begin = time.monotonic()
@@ -176,7 +188,7 @@ def main() -> None:
         heading(2, "The same loop, killed at a random moment, and started again")
         killed_run(storage, name, work, epoch_s, options.seed)
         heading(3, "The loss of every epoch, read from the metrics of both runs")
-        results = [Result.from_path(storage / one) for one in (reference, name)]
+        results = [Result.from_path(below(storage, one)) for one in (reference, name)]
         equal = compare(*results)
         say(styled("equal to the last bit" if equal else "NOT EQUAL", "1;32" if equal else "1;31"))
         heading(4, "What is kept: the best three by validation/loss, and always the latest")
@@ -185,11 +197,13 @@ def main() -> None:
         accuracy = predict(results[1], work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    print(f"\nDone in {time.monotonic() - begin:.0f} s. Look around (here, in the clone), or remove both runs:")
+    removing = "" if is_uri(storage) else ", or remove both runs"
+    print(f"\nDone in {time.monotonic() - begin:.0f} s. Look around (here, in the clone){removing}:")
     paths = [shlex.quote(result.path) for result in results]
     for command in ("metrics", "verify"):
         say(f"PYTHONPATH=python {os.path.relpath(sys.executable)} -m raystorage {command} {paths[1]}")
-    say(f"rm -r {' '.join(paths)}")
+    if not is_uri(storage):
+        say(f"rm -r {' '.join(paths)}")
     if not equal or accuracy < 0.9:
         sys.exit("the demo failed")
 

@@ -27,15 +27,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def resume() -> Model:
+def resume(run: raystorage.Run) -> Model:
     """The model as it was when the latest committed checkpoint was reported; a new one on a fresh run."""
-    checkpoint = raystorage.get_checkpoint()
+    checkpoint = run.get_checkpoint()
     if checkpoint is None:
         print("a fresh run", flush=True)
         return Model()
     with checkpoint.as_directory() as directory:
         model = Model.load(directory)
-    print(f"resumed from {checkpoint.path.rpartition('/')[2]}, after epoch {model.epoch - 1}", flush=True)
+    print(f"resumed from {run.info['resumed_from']['name']}, after epoch {model.epoch - 1}", flush=True)
     return model
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     if run.info["recovered"]:
         print(f"committed what a killed trainer had captured: {', '.join(run.info['recovered'])}", flush=True)
     training, validation, _ = load_data()
-    model = resume()
+    model = resume(run)
     while model.epoch < options.epochs:
         loss = model.train_epoch(training)
         validation_loss, accuracy = model.evaluate(validation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytest_plugins = ("bench",)
+pytest_plugins = ("bench", "servers.fixtures")
 
 # What a launcher, a user's shell or another test may have set.
 _VARIABLES = (
@@ -30,6 +31,10 @@ _VARIABLES = (
     "NO_COLOR",
     "LD_PRELOAD",
 )
+# A shell starts what it puts in the background with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LONG = os.environ.get("RAYSTORAGE_TEST_LONG") == "1"
 
 

@@ -42,7 +42,7 @@ def test_names_of_the_c_interface_exist(page: Path) -> None:
     header = (ROOT / "include" / "raystorage.h").read_text()
     declared = set(re.findall(r"\b(raystorage_\w+)\(", header)) | set(re.findall(r"\bRAYSTORAGE_\w+", header))
     of_rows, of_python = (
-        {"raystorage_epoch", "raystorage_index", "raystorage_run"},
+        {"raystorage_epoch", "raystorage_fence", "raystorage_index", "raystorage_run"},
         set(re.findall(r"RAYSTORAGE_\w+", environment())),
     )
     for name in re.findall(r"\b(?:raystorage|RAYSTORAGE)_\w+\b", page.read_text()):
@@ -85,3 +85,25 @@ def test_tests_that_are_named_exist() -> None:
         assert (ROOT / "python" / "tests" / name).exists(), name
     for name in re.findall(r"`(\w+Tests)`", page):
         assert (ROOT / "Tests" / "StorageCoreTests" / f"{name}.swift").exists(), name
+
+
+def test_every_test_that_a_rule_names_exists() -> None:
+    """A rule without its test would be a sentence that nobody checks."""
+    text = (ROOT / "docs" / "commit-rules.md").read_text()
+    swift: dict[str, str] = {}
+    for source in (ROOT / "Tests" / "StorageCoreTests").glob("*Tests.swift"):
+        for suite in re.split(r"^(?=@Suite)", source.read_text(), flags=re.MULTILINE)[1:]:
+            found = re.search(r"struct (\w+)", suite)
+            assert found
+            swift[found[1]] = suite
+    python = {path.name: path.read_text() for path in (ROOT / "python" / "tests").glob("test_*.py")}
+    rules = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| rule ")]
+    assert len(rules) > 50
+    for rule in rules:
+        names = re.findall(r"`(\w+Tests): ([^`]+)`", rule)
+        functions = re.findall(r"`(test_\w+\.py)::(\w+)`", rule)
+        assert names or functions, f"no test: {rule}"
+        for suite_name, sentence in names:
+            assert f"func `{sentence}`" in swift.get(suite_name, ""), f"{suite_name}: {sentence}"
+        for file, function in functions:
+            assert f"def {function}(" in python.get(file, ""), f"{file}::{function}"

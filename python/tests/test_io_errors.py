@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from failing import ERRORS, Fault, Outcome, fail_once, fault_at, summary
-from judge import judge
+from judge import judge, leftovers
 from killing import Scenario, Workshop, enumerate_points
 
 if TYPE_CHECKING:
@@ -105,6 +106,25 @@ def test_a_fault_of_a_known_kind(tmp_path: Path, rule: str) -> None:
     error = rule.rpartition(":")[2] if ":" in rule else "EIO"
     outcome = fail_once(tmp_path / "run", Fault(MIXED, rule, error))
     assert not outcome.problems, str(outcome)
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_killed_between_a_failed_fsync_and_the_withdrawal_of_its_report(tmp_path: Path, handed_over: bool) -> None:
+    """P4, P5: the kernel tells of a failed write-back once. The next process must not seal what is left."""
+    scenario = Scenario("sync", ("--mode", "moved" if handed_over else "sync", "--steps", "4", "--bytes", "65536"))
+    shop = Workshop(tmp_path, scenario)
+    shop.prepare()
+    # Of what was moved in the journal entry becomes an intent again: the third one.
+    withdrawal = (
+        "call=rename path=*1-0-*.captured.json hit=3" if handed_over else "call=unlink path=*1-0-*.captured.json"
+    )
+    rule = f"call=fsync path=*/attempts/1-0-*/model.bin hit=1 do=lose:EIO;{withdrawal} do=kill"
+    assert shop.launch(rule, "train", *scenario.arguments, log=True).wait(120) == -signal.SIGKILL
+    assert shop.fired()
+    assert list(shop.run.glob(".raystorage/attempts/1-0-*.captured.json"))
+    assert shop.launch("", "open").wait(120) == 0, shop.errors()
+    assert not judge(shop.run, shop.journal(), after_open=True, failing=True).problems
+    assert not leftovers(shop.run, shop.staging)
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO", "EROFS"])

@@ -109,6 +109,6 @@ def test_a_sample_of_every_phase(tmp_path: Path, say: Callable[[str], None]) -> 
 def test_every_named_point_and_many_instants(tmp_path: Path, scenario: Scenario, say: Callable[[str], None]) -> None:
     started = time.monotonic()
     named, duration = plan(tmp_path, scenario)
-    outcomes = carry_out(tmp_path / "kills", named + list(random_kills(scenario, 90, SEED + 1)), duration)
+    outcomes = carry_out(tmp_path / "kills", named + list(random_kills(scenario, 140, SEED + 1)), duration)
     say(report(scenario.name, outcomes, started))
     assert_unbroken(outcomes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy
 import pytest
 
-from raystorage import Checkpoint, InvalidArgumentError, Result, StorageError
+from raystorage import Checkpoint, InvalidArgumentError, NotFoundError, Result, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,6 +231,21 @@ def test_the_metrics_of_a_report_whose_checkpoint_fails_are_kept(open_run, direc
     with pytest.raises(StorageError):
         failed.wait()
     assert [row["n"] for row in run.close().metrics_history] == [0, 1, 2, 3]
+
+
+def test_the_failure_that_became_a_warning_last_is_in_the_result(open_run, directory, storage: Path) -> None:
+    """P7: `report()` itself failed, a report without checkpoint came after it, and another run had none."""
+    run = open_run(on_error="warn")
+    run.report({"n": 0}, Checkpoint(directory()), checkpoint_dir_name="best").wait()
+    with pytest.warns(RuntimeWarning, match="taken"):
+        run.report({"n": 1}, Checkpoint(directory()), checkpoint_dir_name="best")
+    with pytest.warns(RuntimeWarning, match="gone"):
+        run.report({"n": 2}, Checkpoint(storage / "gone"))
+    run.report({"n": 3}, Checkpoint(directory()))
+    error = run.close().error
+    assert isinstance(error, NotFoundError)
+    assert "gone" in str(error)
+    assert open_run(on_error="warn").close().error is None
 
 
 def test_metrics_are_in_the_log_when_report_returns(open_run, storage: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,6 +58,27 @@ def test_in_another_process_of_the_host_it_is_refused_at_once_with_pid_and_host(
         holder.tell()
         assert holder.end().code == 0
     assert python(NEWCOMER, storage, tmp_path / "st", 10).out.startswith("opened 2 True")
+
+
+def test_gc_asks_the_lock_of_this_host_and_does_not_watch(storage: Path, tmp_path: Path) -> None:
+    """P9. With a heartbeat of 100 seconds watching would take 300."""
+    environment = {**os.environ, "RAYSTORAGE_STAGING_DIR": str(tmp_path / "st")}
+
+    def collect() -> dict[str, list[dict[str, str]]]:
+        command = [sys.executable, "-m", "raystorage", "gc", str(storage / "run"), "--now", "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
+        return answer
+
+    with Process(HOLDER, storage, tmp_path / "st", 100) as holder:
+        assert holder.line() == "holding"
+        nonce = json.loads((storage / "run/.raystorage/epochs/1/epoch.json").read_text())["nonce"]
+        (storage / f"run/.raystorage/attempts/1-7-{nonce}").mkdir()
+        assert [entry["reason"] for entry in collect()["kept"]] == ["its trainer is alive"]
+        holder.send(signal.SIGKILL)
+        holder.end()
+    assert [entry["reason"] for entry in collect()["removed"]] == ["unfinished, --now"]
 
 
 def test_on_another_host_it_is_refused_when_it_has_seen_a_heartbeat(storage: Path, tmp_path: Path) -> None:

@@ -117,3 +117,53 @@ def test_a_run_of_ray_is_gone_on_with(rays: Path, open_run, directory, tmp_path:
         run.report({"step": step, "loss": 0.0}, Checkpoint(directory(step)))
     run.close()
     assert sorted(path.name for path in (rays / "storage/run1").glob("checkpoint_2*")) == before
+
+
+def ray_trains(storage: Path, keep: int | None) -> dict[str, object]:
+    """What a real training job of Ray began with and kept; it reports two checkpoints."""
+    program = Path(__file__).with_name("rays_trainer.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(storage), "run", str(keep or 0), "2"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("keep", [1, pytest.param(None, marks=pytest.mark.long)])
+def test_a_training_job_of_ray_goes_on_with_ours_and_ours_with_rays(
+    open_run, directory, storage: Path, keep: int | None
+) -> None:
+    """P13: ours, Ray, ours, Ray, with a real trainer of Ray on a cluster of one."""
+    config = CheckpointConfig(num_to_keep=keep)
+    run = open_run(checkpoint_config=config)
+    run.report({"step": 0}, Checkpoint(directory({"model.bin": "ours 1"})))
+    first = os.path.basename(run.close().checkpoint.path)
+
+    of_ray = ray_trains(storage, keep)
+    assert of_ray["begun"] == [first, "ours 1"]
+    kept = of_ray["kept"]
+    assert isinstance(kept, list)
+    assert len(kept) == (1 if keep else 3)
+    assert (first in kept) == (keep is None)
+
+    run = open_run(checkpoint_config=config)
+    checkpoint = run.get_checkpoint()
+    assert os.path.basename(checkpoint.path) == kept[-1]
+    with checkpoint.as_directory() as begun:
+        assert Path(begun, "model.bin").read_text() == "of Ray 1"
+    run.report({"step": 2}, Checkpoint(directory({"model.bin": "ours 2"})))
+    second = os.path.basename(run.close().checkpoint.path)
+
+    of_ray = ray_trains(storage, keep)
+    assert of_ray["begun"] == [second, "ours 2"]
+    kept = of_ray["kept"]
+    assert isinstance(kept, list)
+    result = Result.from_path(storage / "run")
+    assert result.checkpoint is not None
+    assert os.path.basename(result.checkpoint.path) == kept[-1]
+    assert ray_reads(_V2, storage / "run", v2=True) == [1, str(result.checkpoint.path), len(kept)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import stat
@@ -25,7 +24,6 @@ from raystorage import (
     NotFoundError,
     ReportState,
     Result,
-    StorageError,
 )
 
 if TYPE_CHECKING:
@@ -547,6 +545,12 @@ def test_a_file_uri_is_the_path_that_it_names(storage: Path, directory) -> None:
     assert Result.from_path(uri + "/r").checkpoint is not None
 
 
+def memory(key: str) -> float:
+    """A line of /proc/self/status, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
 def test_a_hundred_thousand_files_go_through(open_run, tmp_path: Path, say) -> None:
     count = 100_000
     source = tmp_path / "source"
@@ -557,12 +561,20 @@ def test_a_hundred_thousand_files_go_through(open_run, tmp_path: Path, say) -> N
             os.write(descriptor, b"%d" % number)
             os.close(descriptor)
     run = open_run()
+    Path("/proc/self/clear_refs").write_text("5")
+    idle = memory("VmRSS")
     start = time.monotonic()
     checkpoint = run.report({}, Checkpoint(source), delete_local_checkpoint_after_upload=True).wait()
     stored = time.monotonic()
     document = checkpoint.verify()
     assert (document["ok"], document["files"]) == (True, count)
-    say(f"100,000 files: stored in {stored - start:.1f} s, verified in {time.monotonic() - stored:.1f} s")
+    verified = time.monotonic()
+    peak = memory("VmHWM") - idle
+    say(
+        f"100,000 files: stored in {stored - start:.1f} s, verified in {verified - stored:.1f} s, "
+        f"{peak:.0f} MiB above idle at most"
+    )
+    assert peak < 300
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -697,11 +709,16 @@ def test_a_file_that_changes_during_the_capture_is_an_error_that_names_it(storag
 def test_a_directory_without_a_directory_is_an_error(open_run, tmp_path: Path) -> None:
     run = open_run()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InvalidArgumentError, match="not a directory"):
-        run.report({}, Checkpoint(tmp_path / "file"))
-    with pytest.raises(StorageError, match="missing") as caught:
-        run.report({}, Checkpoint(tmp_path / "missing"))
-    assert caught.value.details.get("errno", errno.ENOENT) == errno.ENOENT
+    for options in ({}, {"delete_local_checkpoint_after_upload": True, "checkpoint_dir_name": "best"}):
+        with pytest.raises(InvalidArgumentError, match="not a directory") as refused:
+            run.report({}, Checkpoint(tmp_path / "file"), **options)
+        with pytest.raises(NotFoundError, match="does not exist") as caught:
+            run.report({}, Checkpoint(tmp_path / "missing"), **options)
+        for error, name in ((refused.value, "file"), (caught.value, "missing")):
+            assert error.details["name"] == "checkpoint"
+            assert error.details["value"] == str(tmp_path / name)
+            assert error.details["allowed"]
+    assert not list(Path(run.path).glob(".raystorage/names/*")), "nothing is claimed for what is refused"
 
 
 # ---------------------------------------------------------------- P3
