@@ -10,4 +10,5 @@ cd "$ROOT"
 
 servers=${SERVERS:-seaweedfs,seaweedfs-tls,ceph,rclone,moto,faulty,faulty-tls}
 swift build --build-tests
-PYTHONPATH=$ROOT/Tests exec "$ROOT/.venv/bin/python" -m servers run "$servers" -- swift test --skip-build "$@"
+PYTHONPATH=$ROOT/Tests exec "$ROOT/.venv/bin/python" -m servers run "$servers" -- swift test --skip-build \
+    --experimental-maximum-parallelization-width 8 "$@"

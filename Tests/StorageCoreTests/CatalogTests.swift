@@ -206,7 +206,7 @@ import Testing
         try await fixture.commit(opened, 0)
         try await fixture.commit(opened, 1)
         isAway.raise()
-        clock.advance(120_000)
+        clock.advance(2 * 3_600_000)
         await #expect(throws: StorageError.self) { try await opened.catalog.evictAnnounced() }
         let statuses = try await fixture.statuses()
         #expect(statuses == ["1.0 committed", "1.1 committed"])

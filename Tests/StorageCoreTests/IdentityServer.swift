@@ -20,7 +20,7 @@ final class IdentityServer: @unchecked Sendable {
             + failures.map { String($0) }.joined(separator: " ")
         guard let opened = popen(command, "we") else { throw StorageError(.io, "popen") }
         pipe = opened
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         var found: JSONValue?
         while found == nil, !deadline.isPast {
             found = (try? OpenFile(answer, O_RDONLY)).flatMap { try? $0.readAll(limit: 100_000) }

@@ -21,7 +21,7 @@ final class LoopbackServer: @unchecked Sendable {
         let command = "exec python3 -u '\(fixture.at("server.py"))' '\(address)' '\(certificate ?? "")' '\(key ?? "")'"
         guard let opened = popen(command, "we") else { throw StorageError(.io, "popen") }
         pipe = opened
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         var found: Int?
         while found == nil, !deadline.isPast {
             found = (try? OpenFile(address, O_RDONLY)).flatMap { try? $0.readAll(limit: 100) }

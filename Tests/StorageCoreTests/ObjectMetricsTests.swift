@@ -72,7 +72,7 @@ import Testing
         let run = try await train(keep: 1)
         for number in 0..<3 { try fixture.report(run, "\(number)") }
         // Un-committed right after the report says so, unless a reader (of another test, at the same address) has pinned it.
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while try await fixture.state().committed.count != 1, !deadline.isPast {
             try await run.opened.catalog.evictAnnounced()
             await Engine.shared.sleep(milliseconds: 5)
@@ -165,7 +165,7 @@ import Testing
         _ = try run.report(metricsJSON: Array("{}".utf8), directory: nil, options: ReportOptions())
         try fixture.kill(run)
         let next = try await fixture.train("a")
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while segments.isEmpty, !deadline.isPast { await Engine.shared.sleep(milliseconds: 5) }
         #expect(try await rows() == ["1.0"])
         try fixture.kill(next)
@@ -210,7 +210,7 @@ import Testing
         let suspended = Engine.shared.spawn {
             do throws(StorageError) { try await run.metrics.publishAll() } catch { end.withLock { $0 = error.code } }
         }
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
         // In the log of this machine, and not in what is on its way.
         try report()

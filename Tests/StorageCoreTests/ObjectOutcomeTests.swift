@@ -31,7 +31,7 @@ import Testing
             metricsJSON: Array("{}".utf8), directory: try fixture.source(content), options: options)
     }
 
-    private func wait(_ report: Report) throws { try report.wait(Deadline(timeoutMilliseconds: 60_000)) }
+    private func wait(_ report: Report) throws { try report.wait(Deadline(timeoutMilliseconds: 600_000)) }
 
     private func restored(_ fixture: RunFixture, _ name: String) async throws -> String {
         let target = fixture.tree.at("restored-\(Environment.system.randomHex(4))")
@@ -152,7 +152,7 @@ import Testing
             await gate.pass()
         }
         let late = try begin(fixture, run, "late")
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
         try fixture.kill(run)
         // Somebody else cleans up: the abort is won.
@@ -182,7 +182,7 @@ import Testing
             await gate.pass()
         }
         let late = try begin(fixture, run, "late")
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
         try fixture.kill(run)
         let next = try await fixture.open("a")
@@ -207,7 +207,7 @@ import Testing
         }
         let slow = try begin(fixture, run, "slow")
         let fast = try begin(fixture, run, "fast")
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while try !fixture.exists("\(name(1, 1))/data"), !deadline.isPast {
             await Engine.shared.sleep(milliseconds: 1)
         }
@@ -229,7 +229,7 @@ import Testing
             await gate.pass()
         }
         let first = try begin(fixture, run, "first", name: "best")
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
         // Taken for dead, and alive.
         try fixture.kill(run)

@@ -75,7 +75,7 @@ import Testing
         try fixture.tree.file("five/large", [UInt8](repeating: 7, count: 30 << 20))
         let before = fixture.memory.calls.count
         let report = try run.report(metricsJSON: Array("{}".utf8), directory: source, options: ReportOptions())
-        try report.wait(Deadline(timeoutMilliseconds: 60_000))
+        try report.wait(Deadline(timeoutMilliseconds: 600_000))
         let calls = fixture.memory.calls[before...]
         #expect(calls.count <= 8, "\(calls.map { "\($0.operation) \($0.key)" })")
         try fixture.close(run)
@@ -194,7 +194,7 @@ import Testing
         let options = ReportOptions()
         let report = try run.report(
             metricsJSON: Array("{}".utf8), directory: try fixture.source("late"), options: options)
-        let error = #expect(throws: StorageError.self) { try report.wait(Deadline(timeoutMilliseconds: 60_000)) }
+        let error = #expect(throws: StorageError.self) { try report.wait(Deadline(timeoutMilliseconds: 600_000)) }
         #expect(error?.code == .superseded)
         #expect(error?.detailsDocument["holder_epoch"] == 2)
         #expect(try fixture.snapshot().ours?.epoch == 2)
@@ -331,7 +331,7 @@ import Testing
         // As the C interface does when the operation is freed.
         takeover.progress.cancel()
         gate.open()
-        let deadline = Deadline(timeoutMilliseconds: 60_000)
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
         while try fixture.exists(name(1, 0)), !deadline.isPast { await Engine.shared.sleep(milliseconds: 5) }
         #expect(try !fixture.exists(name(1, 0)) && decision(attempt) == "aborted")
         try fixture.kill(second)

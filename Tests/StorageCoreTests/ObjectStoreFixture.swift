@@ -54,7 +54,7 @@ struct S3Server {
         var tls = TLSOptions.system(environment: .system)
         if let file = parsed.certificateFile { tls = TLSOptions(caFile: file) }
         return try S3Store.open(
-            bucket: try text("bucket"), prefix: prefix, options: parsed, retryTimeoutMilliseconds: 60_000,
+            bucket: try text("bucket"), prefix: prefix, options: parsed, retryTimeoutMilliseconds: 600_000,
             transport: CurlTransport(tls: tls),
             credentials: FixedCredentials(credentials: try #require(parsed.credentials)), environment: .system)
     }

@@ -209,7 +209,7 @@ private final class Cut: Sendable {
         #expect(store.calls.count { $0.operation == .putPart && $0.number == 2 } == 2)
     }
 
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(30)))
     func `P7 the first error is the one that is told, and ends what runs beside it`() async {
         let queue = UnitQueue((0..<4).map { PartPlan.Unit(file: 0, part: $0) })
         let life = Progress()

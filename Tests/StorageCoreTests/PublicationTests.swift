@@ -18,7 +18,7 @@ import Testing
             metricsJSON: Array("{}".utf8), directory: try fixture.source(content), options: options)
     }
 
-    private func wait(_ report: Report) throws { try report.wait(Deadline(timeoutMilliseconds: 60_000)) }
+    private func wait(_ report: Report) throws { try report.wait(Deadline(timeoutMilliseconds: 600_000)) }
 
     /// Another host takes the run over; the holder is alive, but its T counts as short.
     private static func takeOver(_ fixture: RunFixture) async throws(StorageError) -> OpenedRun {

@@ -46,7 +46,7 @@ final class RunFixture: Sendable {
         options.name = "run"
         options.stagingDirectory = tree.at("host-\(host)")
         options.durability = .none
-        options.heartbeatMilliseconds = 60_000
+        options.heartbeatMilliseconds = 3_600_000
         change(&options)
         return options
     }
@@ -107,7 +107,7 @@ final class RunFixture: Sendable {
     }
 
     /// Says goodbye.
-    func close(_ run: TrainingRun) throws { try run.close(Deadline(timeoutMilliseconds: 60_000)) }
+    func close(_ run: TrainingRun) throws { try run.close(Deadline(timeoutMilliseconds: 600_000)) }
 
     // MARK: - Reports
 
@@ -126,7 +126,7 @@ final class RunFixture: Sendable {
         options.checkpointDirName = name
         let report = try run.report(
             metricsJSON: Array(metrics.utf8), directory: try source(content), options: options)
-        try report.wait(Deadline(timeoutMilliseconds: 60_000))
+        try report.wait(Deadline(timeoutMilliseconds: 600_000))
         return report
     }
 

@@ -92,7 +92,7 @@ struct ScriptedS3 {
     init(
         _ options: [JSONMember] = [], bucket: String = "bucket", prefix: String = "p",
         endpoint: String? = "http://s3.test",
-        credentials: any AWSCredentialsProvider = FixedCredentials(), retryTimeout: Int64 = 60_000,
+        credentials: any AWSCredentialsProvider = FixedCredentials(), retryTimeout: Int64 = 600_000,
         environment: Environment = .system, conditions: Bool? = true,
         onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil, script: @escaping ScriptedTransport.Script
     ) throws {
