@@ -68,6 +68,12 @@ RULES = (
         "StorageCore/HTTP/Curl",
     ),
     rule(r"\b(?:cs_)?curl_\w+|\bCURL\w*\b", "only HTTP touches curl", "StorageCore/HTTP/"),
+    rule(
+        r"(?<![.\w])(?:Glibc\.)?(?:pread|pwrite|fsync|fdatasync|ftruncate|lseek|renameat|linkat|symlinkat|unlinkat|mkdir(?:at)?"
+        r"|rmdir|lstat|fstat(?:at)?|faccessat|readlink(?:at)?|realpath|f?chmod(?:at)?|utimensat|futimens|f?opendir|fdopendir"
+        r"|readdir|closedir|waitpid)\s*\(|\bGlibc\.(?:read|write|close|rename|link|unlink|stat|statvfs|access)\s*\(",
+        "forks wait for calls of the C library: use those of cscalls.h",
+    ),
     rule(r"\b(?:print|debugPrint|NSLog)\s*\(", "a library does not print: use the log"),
 )
 

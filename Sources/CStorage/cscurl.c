@@ -1,6 +1,7 @@
 #include "cscurl.h"
 
 #include "../../include/raystorage.h"
+#include "csfork.h"
 #include "csguest.h"
 
 #include <curl/curl.h>
@@ -187,9 +188,9 @@ void cs_curl_multi_perform(void *multi) {
 }
 
 void cs_curl_multi_poll(void *multi, int timeout_ms) {
-    cs_guest_leave();
+    int depth = cs_fork_pause();
     curl_multi_poll(multi, NULL, 0, timeout_ms, NULL);
-    cs_guest_enter();
+    cs_fork_resume(depth);
 }
 
 void cs_curl_multi_wakeup(void *multi) { curl_multi_wakeup(multi); }

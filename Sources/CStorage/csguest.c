@@ -5,14 +5,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
-
-/* Loops hold it for reading, who forks for writing. A waiting writer comes first: loops ask for it all the time. */
-static pthread_rwlock_t gate = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
-static _Thread_local int has_gate;
 
 /* One bit per descriptor; the few beyond stay open in the child, which does no harm but to the other side's patience. */
 #define SOCKETS 65536
@@ -25,27 +19,7 @@ static void mark(int socket, int is_open) {
     else atomic_fetch_and(&sockets[socket / 64], ~bit);
 }
 
-static void before_fork(void) {
-    struct timespec limit;
-    clock_gettime(CLOCK_MONOTONIC, &limit);
-    limit.tv_nsec += 200000000;
-    if (limit.tv_nsec >= 1000000000) {
-        limit.tv_nsec -= 1000000000;
-        limit.tv_sec += 1;
-    }
-    /* A loop may hang in a write to NFS: the host's fork is not kept for that. */
-    has_gate = pthread_rwlock_clockwrlock(&gate, CLOCK_MONOTONIC, &limit) == 0;
-}
-
-static void after_fork(void) {
-    if (has_gate) pthread_rwlock_unlock(&gate);
-    has_gate = 0;
-}
-
 static void after_fork_in_child(void) {
-    static const pthread_rwlock_t fresh = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
-    memcpy(&gate, &fresh, sizeof gate);
-    has_gate = 0;
     /* Only the descriptors: what curl and TLS know of these connections is the parent's, and would speak on them. */
     for (int word = 0; word < SOCKETS / 64; word++) {
         uint64_t bits = atomic_exchange(&sockets[word], 0);
@@ -61,16 +35,13 @@ static void initialize(void) {
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    pthread_atfork(before_fork, after_fork, after_fork_in_child);
+    pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 
 void cs_guest_initialize(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, initialize);
 }
-
-void cs_guest_enter(void) { pthread_rwlock_rdlock(&gate); }
-void cs_guest_leave(void) { pthread_rwlock_unlock(&gate); }
 
 int cs_guest_open_socket(int family, int type, int protocol) {
     int opened = socket(family, type | SOCK_CLOEXEC, protocol);

@@ -1,5 +1,7 @@
 #include "cstorage.h"
 
+#include "csfork.h"
+
 #include "../../include/raystorage.h"
 
 #include <errno.h>
@@ -19,15 +21,26 @@
 #include <time.h>
 #include <unistd.h>
 
-int cs_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
+int cs_open(const char *path, int flags, mode_t mode) {
+  int depth = cs_fork_pause();
+  int result = open(path, flags | O_CLOEXEC, mode);
+  cs_fork_resume(depth);
+  return result;
+}
 
 int cs_openat(int directory, const char *name, int flags, mode_t mode) {
-  return openat(directory, name, flags | O_CLOEXEC, mode);
+  int depth = cs_fork_pause();
+  int result = openat(directory, name, flags | O_CLOEXEC, mode);
+  cs_fork_resume(depth);
+  return result;
 }
 
 int cs_lock_file(int fd, int exclusive, int wait, pid_t *holder) {
   struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
-  if (fcntl(fd, wait ? F_SETLKW : F_SETLK, &lock) == 0) return 0;
+  int depth = cs_fork_pause();
+  int failed = fcntl(fd, wait ? F_SETLKW : F_SETLK, &lock);
+  cs_fork_resume(depth);
+  if (failed == 0) return 0;
   if (wait || (errno != EACCES && errno != EAGAIN)) return -1;
   if (fcntl(fd, F_GETLK, &lock) == 0 && holder) *holder = lock.l_type == F_UNLCK ? 0 : lock.l_pid;
   return 1;
@@ -45,23 +58,47 @@ int cs_unlock_file(int fd) {
   return fcntl(fd, F_SETLK, &lock);
 }
 
-int cs_reflink(int destination, int source) { return ioctl(destination, FICLONE, source); }
+int cs_reflink(int destination, int source) {
+  int depth = cs_fork_pause();
+  int result = ioctl(destination, FICLONE, source);
+  cs_fork_resume(depth);
+  return result;
+}
 
 ssize_t cs_copy_file_range(int source, int64_t *source_offset, int destination, int64_t *destination_offset, size_t length) {
-  return copy_file_range(source, source_offset, destination, destination_offset, length, 0);
+  int depth = cs_fork_pause();
+  ssize_t result = copy_file_range(source, source_offset, destination, destination_offset, length, 0);
+  cs_fork_resume(depth);
+  return result;
 }
 
 int cs_rename_noreplace(const char *from, const char *to) {
-  return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+  int depth = cs_fork_pause();
+  int result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+  cs_fork_resume(depth);
+  return result;
 }
 
-int cs_start_writeback(int fd) { return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
+int cs_start_writeback(int fd) {
+  int depth = cs_fork_pause();
+  int result = sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  cs_fork_resume(depth);
+  return result;
+}
 
-int cs_syncfs(int fd) { return syncfs(fd); }
+int cs_syncfs(int fd) {
+  int depth = cs_fork_pause();
+  int result = syncfs(fd);
+  cs_fork_resume(depth);
+  return result;
+}
 
 int64_t cs_filesystem_type(const char *path) {
   struct statfs info;
-  if (statfs(path, &info) != 0) return -1;
+  int depth = cs_fork_pause();
+  int failed = statfs(path, &info);
+  cs_fork_resume(depth);
+  if (failed != 0) return -1;
   return (int64_t)(uint32_t)info.f_type;
 }
 

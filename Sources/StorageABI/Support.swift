@@ -40,6 +40,8 @@ final class Handle {
     /// Gives up the caller's reference; nothing for NULL and in a forked child, whose threads never ran.
     static func release(_ pointer: OpaquePointer?, _ body: (AnyObject) -> Void = { _ in }) {
         guard let pointer else { return }
+        cs_fork_enter()
+        defer { cs_fork_leave() }
         let handle = Unmanaged<Handle>.fromOpaque(UnsafeRawPointer(pointer))
         guard handle.takeUnretainedValue().processID == getpid() else { return }
         body(handle.takeUnretainedValue().object)
@@ -75,6 +77,8 @@ extension StorageError {
 func guarded(
     _ error: UnsafeMutablePointer<OpaquePointer?>?, _ body: () throws(StorageError) -> Void
 ) -> Int32 {
+    cs_fork_enter()
+    defer { cs_fork_leave() }
     do throws(StorageError) {
         try body()
         return 0

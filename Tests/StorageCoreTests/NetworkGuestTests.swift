@@ -6,7 +6,7 @@ import Testing
 @testable import StorageCore
 
 /// Swift keeps `fork` from its users; hosts do not.
-private func forkProcess() -> Int32 {
+func forkProcess() -> Int32 {
     typealias Fork = @convention(c) () -> Int32
     return unsafeBitCast(dlsym(nil, "fork"), to: Fork.self)()
 }
@@ -86,7 +86,7 @@ private final class Uploads: Sendable {
 
 /// What the transport does to the process that it is a guest in; each in a process of its own.
 struct NetworkGuestTests {
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(30)))
     func `P12 a child that is forked during transfers sends its own and leaves ours alone`() async {
         await #expect(processExitsWith: .success) {
             let authority = try TestAuthority()
@@ -114,7 +114,7 @@ struct NetworkGuestTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(30)))
     func `P12 programs that the host starts inherit no connection`() async {
         await #expect(processExitsWith: .success) {
             let server = try LoopbackServer()
@@ -127,7 +127,7 @@ struct NetworkGuestTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(30)))
     func `P12 exit during transfers over TLS ends the process and nothing else`() async {
         for _ in 0..<3 {
             await #expect(processExitsWith: .exitCode(17)) {
@@ -142,7 +142,7 @@ struct NetworkGuestTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(30)))
     func `P12 a connection that is closed under a writer raises no SIGPIPE`() async {
         await #expect(processExitsWith: .success) {
             let authority = try TestAuthority()
@@ -161,7 +161,7 @@ struct NetworkGuestTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(5)))
+    @Test(.timeLimit(.minutes(30)))
     func `P12 no thread before the first request, none after the engine's end`() async {
         await #expect(processExitsWith: .success) {
             func networkThreads() throws -> Int {

@@ -174,6 +174,18 @@ def test_processes_of_multiprocessing_have_runs_of_their_own(storage: Path, tmp_
         shutil.rmtree(place)
 
 
+def test_children_forked_while_the_library_is_first_used_do_not_hang(tmp_path: Path) -> None:
+    """P12: the runtime's locks, which it takes while it makes types, are free in every child.
+
+    A library whose threads a fork does not wait for fails in one of three turns.
+    """
+    for turn in range(4 * _TIMES):
+        done = subprocess.run(
+            [ROOT / "build/faults/forker", tmp_path / str(turn), "12"], capture_output=True, text=True, timeout=1800
+        )
+        assert done.returncode == 0, (turn, done.stderr)
+
+
 _HOLD_SEALING = "call=fsync|fdatasync|syncfs path=*/attempts/* hit=1+ do=hold"
 _HOLD_CAPTURE = "call=write|copy_file_range|reflink path=*/attempts/*/model.bin hit=1+ do=hold"
 _HOLD_RESTORE = "call=write|copy_file_range|reflink path=*/.raystorage-restore-*/model.bin hit=1+ do=hold"

@@ -5,11 +5,6 @@
 /* Prepares OpenSSL and libcurl, once; safe to call at any time, from any thread. */
 void cs_guest_initialize(void);
 
-/* Around all that a thread does with curl and TLS, except for waiting: fork() then never copies their locks while they
- * are held, nor what is half changed. It waits for at most a fifth of a second. */
-void cs_guest_enter(void);
-void cs_guest_leave(void);
-
 /* A socket that programs started by the host do not inherit, and that a forked child closes. -1: errno. */
 int cs_guest_open_socket(int family, int type, int protocol);
 /* Ends the connection for the other side as well where somebody still has a copy of the descriptor. */

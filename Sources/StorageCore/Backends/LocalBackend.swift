@@ -50,7 +50,7 @@ struct LocalBackend: StorageBackend {
     /// Some file systems (exFAT, a few FUSE ones) have no hard links: a rename that refuses to replace does it too.
     private func link(_ temporary: String, to target: String) throws(StorageError) {
         do throws(StorageError) {
-            try System.check("link", target) { Glibc.link(temporary, target) }
+            try System.check("link", target) { cs_link(temporary, target) }
         } catch {
             guard let number = error.errorNumber, [EPERM, EOPNOTSUPP, ENOSYS].contains(number) else { throw error }
             try System.check("rename", target) { cs_rename_noreplace(temporary, target) }
@@ -73,9 +73,9 @@ struct LocalBackend: StorageBackend {
     func post(_ key: String, _ bytes: [UInt8]) async throws(StorageError) {
         let file = try OpenFile(path(key), O_WRONLY | O_CREAT)
         try System.check("pwrite", file.path) {
-            bytes.withUnsafeBytes { pwrite(file.descriptor, $0.baseAddress, $0.count, 0) }
+            bytes.withUnsafeBytes { cs_pwrite(file.descriptor, $0.baseAddress, $0.count, 0) }
         }
-        try System.check("ftruncate", file.path) { ftruncate(file.descriptor, off_t(bytes.count)) }
+        try System.check("ftruncate", file.path) { cs_ftruncate(file.descriptor, off_t(bytes.count)) }
         try file.close()
     }
 

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 internal import Synchronization
 
@@ -134,7 +135,8 @@ final class MemoryObjectStore: ObjectStore {
                 let offset = off_t(range.lowerBound + shift + done + written)
                 written += try System.check("pwrite", file.path) {
                     block.withUnsafeBytes { buffer in
-                        pwrite(file.descriptor, buffer.baseAddress.map { $0 + written }, block.count - written, offset)
+                        cs_pwrite(
+                            file.descriptor, buffer.baseAddress.map { $0 + written }, block.count - written, offset)
                     }
                 }
             }
@@ -371,7 +373,7 @@ extension HTTPBody {
             while done < length {
                 let count = try System.check("pread", file.path) {
                     bytes.withUnsafeMutableBytes { buffer in
-                        pread(
+                        cs_pread(
                             file.descriptor, buffer.baseAddress.map { $0 + done }, length - done,
                             off_t(offset + done))
                     }

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 extension Manifest {
@@ -70,7 +71,7 @@ extension Seal {
 
     /// Gives the finished file its name, unless the name is taken.
     private static func publish(_ temporary: String, _ path: String) throws(StorageError) {
-        if link(temporary, path) == 0 {
+        if cs_link(temporary, path) == 0 {
             try System.unlink(temporary)
             return
         }

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// The head of a manifest: all that a catalog needs, without the list of files, which may be megabytes.
@@ -54,7 +55,7 @@ extension OpenFile {
     func read(count: Int) throws(StorageError) -> [UInt8] {
         var buffer = [UInt8](repeating: 0, count: count)
         let got = try System.check("read", path) {
-            buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, 0) }
+            buffer.withUnsafeMutableBytes { cs_pread(descriptor, $0.baseAddress, $0.count, 0) }
         }
         return Array(buffer.prefix(got))
     }

@@ -74,7 +74,7 @@ enum Restore {
                 throw error
             }
         } catch {
-            for parent in parents.reversed() { _ = rmdir(parent) }
+            for parent in parents.reversed() { _ = cs_rmdir(parent) }
             throw error
         }
         if durability == .fsync { try syncNames(place, parents) }
@@ -90,7 +90,7 @@ enum Restore {
             try plan.builder.finishDirectories(in: temporary.root, progress: progress)
             if cs_rename_noreplace(temporary.path, place.path) == 0 { return }
             // EINVAL: the file system cannot refuse by itself, but no rename replaces a directory that is not empty.
-            if errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP, rename(temporary.path, place.path) == 0 {
+            if errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP, cs_rename(temporary.path, place.path) == 0 {
                 return
             }
             guard errno == EEXIST || errno == ENOTEMPTY else { throw .system(errno, "rename", place.path) }

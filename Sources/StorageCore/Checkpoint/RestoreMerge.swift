@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// Moves a finished tree into a directory that exists, entry by entry, and back again when one of them fails.
@@ -73,7 +74,7 @@ struct RestoreMerge {
         if try target.status(path) != nil {
             let name = String(number)
             // A second name, so that the first is never absent; where there are no hard links, for an instant it is.
-            if linkat(target.descriptor, path, old.descriptor, name, 0) == -1 {
+            if cs_linkat(target.descriptor, path, old.descriptor, name, 0) == -1 {
                 try target.move(path, to: old, name)
             }
             kept = name

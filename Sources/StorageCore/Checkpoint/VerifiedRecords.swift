@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// Remembers on this machine which checkpoints were read and found good, so that using one in place reads it once per
@@ -96,7 +97,7 @@ struct VerifiedRecords: Sendable {
             try file.close()
             try System.rename(temporary, to: record)
         } catch {
-            _ = unlink(temporary)
+            _ = cs_unlink(temporary)
         }
         prune()
     }
@@ -106,6 +107,8 @@ struct VerifiedRecords: Sendable {
         let aged = names.filter { $0.utf8.count == 16 }.compactMap { name in
             (try? System.status(Path.join(folder, name))).map { (name, $0.modifiedNanoseconds) }
         }
-        for (name, _) in aged.sorted(by: { $0.1 < $1.1 }).prefix(aged.count / 2) { _ = unlink(Path.join(folder, name)) }
+        for (name, _) in aged.sorted(by: { $0.1 < $1.1 }).prefix(aged.count / 2) {
+            _ = cs_unlink(Path.join(folder, name))
+        }
     }
 }

@@ -212,7 +212,7 @@ final class CurlTransfer: @unchecked Sendable {
         case .file(let file, let offset, _):
             do throws(StorageError) {
                 let start = off_t(offset + bodyOffset)
-                let done = try System.check("read", file.path) { pread(file.descriptor, buffer, count, start) }
+                let done = try System.check("read", file.path) { cs_pread(file.descriptor, buffer, count, start) }
                 if done == 0 {
                     failure = StorageError(
                         .io, "\(quoted(file.path)) became shorter while it was sent",

@@ -111,7 +111,6 @@ final class CurlLoop: @unchecked Sendable {
 
     private func run(_ multi: UnsafeMutableRawPointer) {
         var checkedAt: Int64 = 0
-        cs_guest_enter()
         while let fresh = takeWaiting() {
             for transfer in fresh {
                 if transfer.begin(on: multi) { active.append(transfer) } else { finished() }
@@ -139,7 +138,6 @@ final class CurlLoop: @unchecked Sendable {
         // First out of the reach of those who would wake it.
         monitor.withLock { self.multi = nil }
         cs_curl_multi_free(multi)
-        cs_guest_leave()
         monitor.withLock {
             isRunning = false
             monitor.broadcast()

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// Puts a response together as its pieces arrive: headers bounded, the body of a success into its sink, that of anything
@@ -95,7 +96,8 @@ struct HTTPResponseReader {
         var done = 0
         while done < bytes.count {
             done += try System.check("pwrite", file.path) {
-                pwrite(file.descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
+                cs_pwrite(
+                    file.descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
             }
         }
     }

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// How the other end of an https connection is checked.
@@ -11,7 +12,7 @@ struct TLSOptions: Sendable, Equatable {
 
     /// The system's trust store.
     static func system(environment: Environment) -> TLSOptions {
-        trustStore(variable: environment.variable) { access($0, R_OK) == 0 }
+        trustStore(variable: environment.variable) { cs_access($0, R_OK) == 0 }
     }
 
     /// Where distributions keep their certificates. A library that runs on all of them cannot have one path compiled in.

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// The system calls of the log and the files derived from it, a parameter so that tests can let them fail. Each returns
@@ -8,7 +9,7 @@ struct FileCalls: Sendable {
     var truncate: @Sendable (Int32, Int) -> Int32
 
     static let system = FileCalls(
-        write: { Glibc.write($0, $1, $2) }, synchronize: { fdatasync($0) }, truncate: { ftruncate($0, off_t($1)) })
+        write: { cs_write($0, $1, $2) }, synchronize: { cs_fdatasync($0) }, truncate: { cs_ftruncate($0, off_t($1)) })
 
     /// Appends all of it to a descriptor with `O_APPEND` whose file has that length, or nothing: what a short write
     /// left is cut off and tried again. In the usual case this is exactly one `write(2)`.
@@ -54,7 +55,7 @@ struct FileCalls: Sendable {
     /// Whether the file has that length now.
     private func cutBack(_ file: OpenFile, to length: Int) -> Bool {
         var info = stat()
-        if fstat(file.descriptor, &info) == 0, Int(info.st_size) == length { return true }
+        if cs_fstat(file.descriptor, &info) == 0, Int(info.st_size) == length { return true }
         return truncate(file.descriptor, length) == 0
     }
 }

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// A file of whole lines that one process appends to.
@@ -83,7 +84,7 @@ struct LineFile {
         while done < bytes.count {
             let count = try System.check("read", path) {
                 bytes.withUnsafeMutableBytes { buffer in
-                    pread(
+                    cs_pread(
                         file.descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done,
                         off_t(range.lowerBound + done))
                 }

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// Reads the whole lines of a file that may still grow. What stands behind the last newline is no line yet.
@@ -22,7 +23,7 @@ struct LineReader {
         while true {
             let place = offset + pending.count
             let count = try System.check("read", file.path) {
-                chunk.withUnsafeMutableBytes { pread(file.descriptor, $0.baseAddress, $0.count, off_t(place)) }
+                chunk.withUnsafeMutableBytes { cs_pread(file.descriptor, $0.baseAddress, $0.count, off_t(place)) }
             }
             if count == 0 || pending.count > Self.maximumLineBytes { return }
             pending += chunk[..<count]

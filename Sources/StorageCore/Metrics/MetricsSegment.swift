@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// One segment that is being written. Not thread-safe: `MetricsLog` holds its lock around every call.
@@ -81,7 +82,7 @@ struct MetricsSegment: Sendable {
             let offset = start + bytes.count
             var chunk = [UInt8](repeating: 0, count: min(1 << 20, end - offset))
             let count = try System.check("read", file.path) {
-                chunk.withUnsafeMutableBytes { pread(file.descriptor, $0.baseAddress, $0.count, off_t(offset)) }
+                chunk.withUnsafeMutableBytes { cs_pread(file.descriptor, $0.baseAddress, $0.count, off_t(offset)) }
             }
             if count == 0 { break }
             bytes += chunk.prefix(count)

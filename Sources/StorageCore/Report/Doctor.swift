@@ -69,7 +69,7 @@ public struct Doctor: Sendable {
         }
         await checks.check("staging directory") { () throws(StorageError) in try StagingCheck.run(environment) }
         try? System.removeTree(probe)
-        for directory in made.dropLast().reversed() { _ = rmdir(directory) }
+        for directory in made.dropLast().reversed() { _ = cs_rmdir(directory) }
         return checks.document(path: root)
     }
 

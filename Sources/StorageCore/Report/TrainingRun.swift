@@ -92,7 +92,7 @@ public final class TrainingRun: @unchecked Sendable {
         eventDescriptor = try System.check("eventfd", opened.workspace) { cs_eventfd() }
     }
 
-    deinit { _ = Glibc.close(eventDescriptor) }
+    deinit { _ = cs_close(eventDescriptor) }
 
     /// The run's directory.
     public var path: String { opened.address }
@@ -174,7 +174,7 @@ public final class TrainingRun: @unchecked Sendable {
             onChange: { [eventDescriptor, weak self] in
                 guard self != nil else { return }
                 var one: UInt64 = 1
-                _ = Glibc.write(eventDescriptor, &one, 8)
+                _ = cs_write(eventDescriptor, &one, 8)
             },
             syncMetrics: { [metrics] () throws(StorageError) in try metrics.sync() })
     }

@@ -46,7 +46,7 @@ struct HostIdentity: Sendable, Equatable {
     /// A directory that another user made could be swapped under us.
     private static func refuseForeign(_ directory: String) throws(StorageError) {
         var info = stat()
-        try System.check("stat", directory) { stat(directory, &info) }
+        try System.check("stat", directory) { cs_stat(directory, &info) }
         guard info.st_uid == getuid() || getuid() == 0 else {
             throw StorageError(
                 .permissionDenied, "belongs to user \(info.st_uid): choose another with staging_dir",
@@ -70,7 +70,7 @@ struct HostIdentity: Sendable, Equatable {
             try file.sync()
             try file.close()
             // Somebody else's id, if there is one by now, is the right one.
-            _ = link(temporary, path)
+            _ = cs_link(temporary, path)
             try System.unlink(temporary)
             try System.syncDirectory(directory)
         }
@@ -172,5 +172,5 @@ final class ProcessLock: Sendable {
     func release() { try? file.close() }
 
     /// Keeps those who clean up old files in temporary directories away.
-    func touch() { _ = futimens(file.descriptor, nil) }
+    func touch() { _ = cs_futimens(file.descriptor, nil) }
 }

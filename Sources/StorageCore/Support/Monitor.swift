@@ -28,18 +28,32 @@ public final class Monitor: @unchecked Sendable {
 
     /// Runs `body` with the lock held. Not recursive.
     public func withLock<Value, Failure: Error>(_ body: () throws(Failure) -> Value) throws(Failure) -> Value {
-        pthread_mutex_lock(mutex)
+        lock()
         defer { pthread_mutex_unlock(mutex) }
         return try body()
     }
 
+    /// Whoever has it may be waiting for a disk, and forks are not to wait along.
+    private func lock() {
+        if pthread_mutex_trylock(mutex) == 0 { return }
+        let depth = cs_fork_pause()
+        pthread_mutex_lock(mutex)
+        cs_fork_resume(depth)
+    }
+
     /// Waits for a signal, with the lock held; also returns without one, so test the condition again.
-    public func wait() { pthread_cond_wait(condition, mutex) }
+    public func wait() {
+        let depth = cs_fork_pause()
+        pthread_cond_wait(condition, mutex)
+        cs_fork_resume(depth)
+    }
 
     /// Waits for a signal until that instant of `CLOCK_MONOTONIC`; false when the instant came first.
     public func wait(untilMonotonic nanoseconds: Int64) -> Bool {
         var time = timespec(
             tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+        let depth = cs_fork_pause()
+        defer { cs_fork_resume(depth) }
         return pthread_cond_timedwait(condition, mutex, &time) == 0
     }
 

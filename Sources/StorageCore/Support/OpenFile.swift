@@ -19,25 +19,25 @@ final class OpenFile: Sendable {
         self.path = path
     }
 
-    deinit { if isOpen.clear() { _ = Glibc.close(descriptor) } }
+    deinit { if isOpen.clear() { _ = cs_close(descriptor) } }
 
     /// Closes; NFS tells of lost writes here (ENOSPC, EDQUOT, EIO).
     func close() throws(StorageError) {
         guard isOpen.clear() else { return }
         // Linux has closed the descriptor even after EINTR: never repeat.
-        if Glibc.close(descriptor) == -1, errno != EINTR { throw .system(errno, "close", path) }
+        if cs_close(descriptor) == -1, errno != EINTR { throw .system(errno, "close", path) }
     }
 
     func status() throws(StorageError) -> System.FileStatus {
         var info = stat()
-        try System.check("fstat", path) { fstat(descriptor, &info) }
+        try System.check("fstat", path) { cs_fstat(descriptor, &info) }
         return System.FileStatus(info)
     }
 
     /// `fsync`. After an error the file's content is not to be trusted, whatever a second fsync says: write it anew.
-    func sync() throws(StorageError) { try System.check("fsync", path) { fsync(descriptor) } }
+    func sync() throws(StorageError) { try System.check("fsync", path) { cs_fsync(descriptor) } }
 
-    func syncData() throws(StorageError) { try System.check("fdatasync", path) { fdatasync(descriptor) } }
+    func syncData() throws(StorageError) { try System.check("fdatasync", path) { cs_fdatasync(descriptor) } }
 
     /// Writes all of it at the descriptor's position.
     func write(_ bytes: [UInt8]) throws(StorageError) {
@@ -45,7 +45,7 @@ final class OpenFile: Sendable {
         while done < bytes.count {
             let count = try System.check("write", path) {
                 bytes.withUnsafeBytes { buffer in
-                    Glibc.write(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done)
+                    cs_write(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done)
                 }
             }
             done += count
@@ -56,7 +56,7 @@ final class OpenFile: Sendable {
     func read(into buffer: inout [UInt8], limit: Int, at offset: Int) throws(StorageError) -> Int {
         let count = min(buffer.count, max(0, limit))
         return try System.check("read", path) {
-            buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, count, off_t(offset)) }
+            buffer.withUnsafeMutableBytes { cs_pread(descriptor, $0.baseAddress, count, off_t(offset)) }
         }
     }
 
@@ -67,7 +67,7 @@ final class OpenFile: Sendable {
         while true {
             let offset = content.count
             let count = try System.check("read", path) {
-                buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(offset)) }
+                buffer.withUnsafeMutableBytes { cs_pread(descriptor, $0.baseAddress, $0.count, off_t(offset)) }
             }
             if count == 0 { return content }
             content.append(contentsOf: buffer.prefix(count))

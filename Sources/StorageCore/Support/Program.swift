@@ -48,10 +48,10 @@ enum Program {
         var ends: [Int32] = [-1, -1]
         guard cs_pipe(&ends) == 0 else { throw .system(errno, "pipe", name) }
         let output = ends[0]
-        defer { close(output) }
+        defer { cs_close(output) }
         var child: pid_t = 0
         let failure = Self.spawn(arguments, output: ends[1], &child)
-        close(ends[1])
+        cs_close(ends[1])
         guard failure == 0 else { throw .system(failure, "posix_spawn", name) }
         let bytes: [UInt8]
         do throws(StorageError) { bytes = try await read(output, name, limits, progress) } catch {
@@ -65,7 +65,7 @@ enum Program {
     /// A child that was not waited for yet, so that its id is still its own.
     private static func kill(_ child: pid_t) {
         killpg(child, SIGKILL)
-        _ = waitpid(child, nil, 0)
+        _ = cs_waitpid(child, nil, 0)
     }
 
     private static func spawn(_ arguments: [String], output: Int32, _ child: inout pid_t) -> Int32 {
@@ -86,7 +86,7 @@ enum Program {
         var buffer = [UInt8](repeating: 0, count: 16 * 1024)
         while true {
             try progress.checkCancelled()
-            let count = buffer.withUnsafeMutableBytes { Glibc.read(output, $0.baseAddress, $0.count) }
+            let count = buffer.withUnsafeMutableBytes { cs_read(output, $0.baseAddress, $0.count) }
             if count == 0 { return bytes }
             if count > 0 {
                 bytes.append(contentsOf: buffer.prefix(count))
@@ -111,7 +111,7 @@ enum Program {
         let deadline = Deadline(timeoutMilliseconds: limits.milliseconds)
         while true {
             var status: Int32 = 0
-            let ended = waitpid(child, &status, WNOHANG)
+            let ended = cs_waitpid(child, &status, WNOHANG)
             if ended == -1, errno == ECHILD { return }
             if ended == child {
                 let signal = status & 0x7F

@@ -65,7 +65,7 @@ enum System {
     static func status(_ path: String) throws(StorageError) -> FileStatus? {
         var info = stat()
         do throws(StorageError) {
-            try check("lstat", path) { lstat(path, &info) }
+            try check("lstat", path) { cs_lstat(path, &info) }
         } catch {
             if error.code == .notFound { return nil }
             throw error
@@ -79,7 +79,7 @@ enum System {
     @discardableResult
     static func makeDirectory(_ path: String, mode: UInt32 = 0o777) throws(StorageError) -> Bool {
         do throws(StorageError) {
-            try check("mkdir", path) { mkdir(path, mode) }
+            try check("mkdir", path) { cs_mkdir(path, mode) }
             return true
         } catch {
             if error.code == .alreadyExists { return false }
@@ -105,7 +105,7 @@ enum System {
     static func statusFollowing(_ path: String) throws(StorageError) -> FileStatus? {
         var info = stat()
         do throws(StorageError) {
-            try check("stat", path) { stat(path, &info) }
+            try check("stat", path) { cs_stat(path, &info) }
         } catch {
             if error.code == .notFound { return nil }
             throw error
@@ -114,14 +114,14 @@ enum System {
     }
 
     static func rename(_ from: String, to: String) throws(StorageError) {
-        try check("rename", from) { Glibc.rename(from, to) }
+        try check("rename", from) { cs_rename(from, to) }
     }
 
     /// `unlink`; false when there is nothing.
     @discardableResult
     static func unlink(_ path: String) throws(StorageError) -> Bool {
         do throws(StorageError) {
-            try check("unlink", path) { Glibc.unlink(path) }
+            try check("unlink", path) { cs_unlink(path) }
             return true
         } catch {
             if error.code == .notFound { return false }
@@ -134,12 +134,12 @@ enum System {
 
     /// The same with what they stand for; nil where the file system does not say.
     static func entries(_ path: String) throws(StorageError) -> [(name: String, isDirectory: Bool?)] {
-        guard let directory = opendir(path) else { throw .system(errno, "opendir", path) }
-        defer { closedir(directory) }
+        guard let directory = cs_opendir(path) else { throw .system(errno, "opendir", path) }
+        defer { cs_closedir(directory) }
         var entries: [(name: String, isDirectory: Bool?)] = []
         while true {
             errno = 0
-            guard let entry = readdir(directory) else {
+            guard let entry = cs_readdir(directory) else {
                 if errno != 0 { throw .system(errno, "readdir", path) }
                 return entries
             }
@@ -162,7 +162,7 @@ enum System {
         let count = try check("readlink", path) {
             buffer.withUnsafeMutableBytes { bytes in
                 guard let start = bytes.baseAddress else { return -1 }
-                return readlink(path, start, bytes.count)
+                return cs_readlink(path, start, bytes.count)
             }
         }
         guard let text = String(validating: buffer.prefix(count), as: UTF8.self) else {
@@ -186,10 +186,10 @@ enum System {
             return
         }
         // A directory that its owner may not write to can still be emptied by its owner.
-        if status.mode & 0o700 != 0o700 { _ = chmod(path, mode_t(status.mode | 0o700)) }
+        if status.mode & 0o700 != 0o700 { _ = cs_chmod(path, mode_t(status.mode | 0o700)) }
         for name in try list(path) { try removeTree(Path.join(path, name)) }
         do throws(StorageError) {
-            try check("rmdir", path) { rmdir(path) }
+            try check("rmdir", path) { cs_rmdir(path) }
         } catch {
             if error.code != .notFound { throw error }
         }
@@ -198,7 +198,7 @@ enum System {
     /// Bytes that this user may still write there.
     static func freeBytes(_ path: String) throws(StorageError) -> Int {
         var info = statvfs()
-        try check("statvfs", path) { statvfs(path, &info) }
+        try check("statvfs", path) { cs_statvfs(path, &info) }
         return Int(clamping: UInt64(info.f_bavail).multipliedReportingOverflow(by: UInt64(info.f_frsize)).partialValue)
     }
 }

@@ -102,6 +102,8 @@ enum NamedThread {
         let result = pthread_create(
             &thread, nil,
             { argument in
+                cs_fork_enter()
+                defer { cs_fork_leave() }
                 guard let argument else { return nil }
                 let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
                 cs_block_signals()

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 
 /// Glibc's macros, which Swift does not see.
@@ -68,7 +69,7 @@ struct BlockStream {
 
     /// nil: nothing of that kind until the end. A file system that does not know holes says that all is data.
     private func seek(_ position: Int, _ what: Int32) throws(StorageError) -> Int? {
-        let result = lseek(source, off_t(position), what)
+        let result = cs_lseek(source, off_t(position), what)
         if result != -1 { return Int(result) }
         if errno == ENXIO { return nil }
         if errno == EINVAL { return what == seekData ? position : nil }
@@ -76,10 +77,10 @@ struct BlockStream {
     }
 
     private func read(at position: Int, _ count: Int) throws(StorageError) -> Int {
-        var got = pread(source, buffer.baseAddress, count, off_t(position))
+        var got = cs_pread(source, buffer.baseAddress, count, off_t(position))
         while got == -1 {
             if errno != EINTR { throw .system(errno, "read", sourcePath) }
-            got = pread(source, buffer.baseAddress, count, off_t(position))
+            got = cs_pread(source, buffer.baseAddress, count, off_t(position))
         }
         if got == 0 { throw .changed(sourcePath, "it ends at byte \(position)", during: activity) }
         return got
@@ -89,7 +90,7 @@ struct BlockStream {
         guard let destination else { return }
         var done = 0
         while done < count {
-            let put = pwrite(destination, buffer.baseAddress.map { $0 + done }, count - done, off_t(position + done))
+            let put = cs_pwrite(destination, buffer.baseAddress.map { $0 + done }, count - done, off_t(position + done))
             if put > 0 {
                 done += put
             } else if put == 0 || errno != EINTR {

@@ -69,7 +69,7 @@ enum Capture {
             if error.detailsDocument[keptAt] != nil { throw error }
             // What we put there goes; an error while removing it says less than the one that we have.
             if let left = try? RootDirectory(attempt) { try? TreeRemoval.removeContents(of: left) }
-            if made { _ = rmdir(attempt) }
+            if made { _ = cs_rmdir(attempt) }
             throw error
         }
     }

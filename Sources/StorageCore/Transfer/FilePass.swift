@@ -201,7 +201,7 @@ struct FilePass: Sendable {
 
     /// Gives the copy its size, so that a hole at its end is there too.
     private func extend(_ output: Int32, _ file: Input, _ destination: RootDirectory) throws(StorageError) {
-        try System.check("ftruncate", destination.full(file.path)) { ftruncate(output, off_t(file.size)) }
+        try System.check("ftruncate", destination.full(file.path)) { cs_ftruncate(output, off_t(file.size)) }
     }
 }
 

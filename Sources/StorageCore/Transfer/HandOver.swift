@@ -14,7 +14,7 @@ enum HandOver {
         // The place's own mode, made by the umask: what came from a private temporary directory would stay private.
         guard let place = try System.status(attempt), let before = try root.status("") else { return nil }
         // Opened before: after the rename errors have to name the new place.
-        guard Glibc.rename(root.path, attempt) == 0 else { return nil }
+        guard cs_rename(root.path, attempt) == 0 else { return nil }
         do throws(StorageError) {
             let moved = try RootDirectory(attempt, followLink: false)
             try moved.setMode("", before.mode & ~0o777 | place.mode & 0o777 | 0o700)
@@ -37,7 +37,7 @@ enum HandOver {
         let names = (try? System.list(attempt)) ?? []
         for name in names where name.hasPrefix(copyPrefix) { _ = try? root.unlink(name) }
         try? root.setMode("", mode)
-        if Glibc.rename(attempt, root.path) == -1 {
+        if cs_rename(attempt, root.path) == -1 {
             var kept = error.while_("moving it back failed, the directory is now at \(quoted(attempt))")
             kept.details.append((Capture.keptAt, .string(attempt)))
             throw kept

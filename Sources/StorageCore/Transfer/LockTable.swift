@@ -51,16 +51,17 @@ final class LockTable: Sendable {
             let result = cs_lock_file(descriptor, exclusive ? 1 : 0, 0, nil)
             if result != 0 {
                 let error = errno
-                close(descriptor)
+                cs_close(descriptor)
                 if result == 1 { return nil }
                 throw .system(error, "lock", path)
             }
             var info = stat()
             // Somebody may have removed the file between open and lock: that lock would protect nothing.
-            if fstat(descriptor, &info) == 0, let named = try System.status(path), named.inode == UInt64(info.st_ino) {
+            if cs_fstat(descriptor, &info) == 0, let named = try System.status(path), named.inode == UInt64(info.st_ino)
+            {
                 return descriptor
             }
-            close(descriptor)
+            cs_close(descriptor)
         }
     }
 
@@ -90,7 +91,7 @@ final class LockTable: Sendable {
                 // Let go first: of two that leave at once, the later one then finds itself alone.
                 cs_unlock_file(entry.descriptor)
                 guard cs_lock_file(entry.descriptor, 1, 0, nil) == 0, Self.isNamed(entry.descriptor, path) else {
-                    close(entry.descriptor)
+                    cs_close(entry.descriptor)
                     entries[key] = nil
                     return false
                 }
@@ -101,8 +102,8 @@ final class LockTable: Sendable {
         guard isLast else { return }
         last?()
         entries.withLock { entries in
-            if last != nil { unlink(path) }
-            if let entry = entries[key] { close(entry.descriptor) }
+            if last != nil { cs_unlink(path) }
+            if let entry = entries[key] { cs_close(entry.descriptor) }
             entries[key] = nil
         }
     }
@@ -110,7 +111,7 @@ final class LockTable: Sendable {
     private static func isNamed(_ descriptor: Int32, _ path: String) -> Bool {
         var info = stat()
         var named = stat()
-        return fstat(descriptor, &info) == 0 && lstat(path, &named) == 0 && info.st_ino == named.st_ino
+        return cs_fstat(descriptor, &info) == 0 && cs_lstat(path, &named) == 0 && info.st_ino == named.st_ino
     }
 }
 

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 internal import Synchronization
 
@@ -115,7 +116,7 @@ struct ObjectDownload: Sendable {
             input.destinationPath ?? input.path, O_RDWR | O_CREAT | O_EXCL, mode: input.mode)
         let file = OpenFile(owning: descriptor.release(), path: root.full(input.path))
         if input.size > PartPlan.usualPartBytes {
-            try System.check("ftruncate", file.path) { ftruncate(file.descriptor, off_t(input.size)) }
+            try System.check("ftruncate", file.path) { cs_ftruncate(file.descriptor, off_t(input.size)) }
         }
         return file
     }

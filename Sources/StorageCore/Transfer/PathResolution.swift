@@ -1,9 +1,10 @@
+internal import CStorage
 internal import Glibc
 
 extension Path {
     /// `realpath`: absolute, without links, `.` and `..`.
     static func resolved(_ path: String) throws(StorageError) -> String {
-        guard let pointer = realpath(path, nil) else { throw .system(errno, "realpath", path) }
+        guard let pointer = cs_realpath(path, nil) else { throw .system(errno, "realpath", path) }
         defer { free(pointer) }
         guard
             let text = String(

@@ -52,17 +52,17 @@ final class RootDirectory: Sendable {
         _ body: (UnsafeRawBufferPointer) throws(StorageError) -> Void
     ) throws(StorageError) {
         let number = file.release()
-        guard let stream = fdopendir(number) else {
+        guard let stream = cs_fdopendir(number) else {
             let error = errno
-            _ = Glibc.close(number)
+            _ = cs_close(number)
             throw .system(error, "opendir", path())
         }
-        defer { closedir(stream) }
+        defer { cs_closedir(stream) }
         let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 19
         let dot = UInt8(ascii: ".")
         while true {
             errno = 0
-            guard let entry = readdir(stream) else {
+            guard let entry = cs_readdir(stream) else {
                 if errno != 0 { throw .system(errno, "readdir", path()) }
                 return
             }
@@ -79,7 +79,7 @@ final class RootDirectory: Sendable {
     func status(_ relative: String) throws(StorageError) -> System.FileStatus? {
         if relative.isEmpty { return try directory.status() }
         var info = stat()
-        while fstatat(descriptor, relative, &info, AT_SYMLINK_NOFOLLOW) == -1 {
+        while cs_fstatat(descriptor, relative, &info, AT_SYMLINK_NOFOLLOW) == -1 {
             let number = errno
             if number == ENOENT || number == ENOTDIR { return nil }
             if number != EINTR { throw .system(number, "stat", full(relative)) }
@@ -90,20 +90,20 @@ final class RootDirectory: Sendable {
     /// `fstat` of an entry that is open.
     func status(of number: Int32, _ relative: String) throws(StorageError) -> System.FileStatus {
         var info = stat()
-        _ = try check("fstat", relative) { fstat(number, &info) }
+        _ = try check("fstat", relative) { cs_fstat(number, &info) }
         return System.FileStatus(info)
     }
 
     /// Closes; network file systems tell of lost writes here.
     func close(_ file: consuming Descriptor, _ relative: String) throws(StorageError) {
         // Linux has closed the descriptor even after EINTR: never repeat.
-        if Glibc.close(file.release()) == -1, errno != EINTR { throw .system(errno, "close", full(relative)) }
+        if cs_close(file.release()) == -1, errno != EINTR { throw .system(errno, "close", full(relative)) }
     }
 
     /// False when it is there already.
     @discardableResult
     func makeDirectory(_ relative: String, mode: UInt32) throws(StorageError) -> Bool {
-        while mkdirat(descriptor, relative, mode_t(mode)) == -1 {
+        while cs_mkdirat(descriptor, relative, mode_t(mode)) == -1 {
             let number = errno
             if number == EEXIST { return false }
             if number != EINTR { throw .system(number, "mkdir", full(relative)) }
@@ -112,14 +112,14 @@ final class RootDirectory: Sendable {
     }
 
     func makeLink(_ relative: String, target: String) throws(StorageError) {
-        _ = try check("symlink", relative) { symlinkat(target, descriptor, relative) }
+        _ = try check("symlink", relative) { cs_symlinkat(target, descriptor, relative) }
     }
 
     func readLink(_ relative: String) throws(StorageError) -> String {
         let text: String? = try withUnsafeTemporary(4096) { (buffer) throws(StorageError) in
             let count = try check("readlink", relative) {
                 buffer.baseAddress.map {
-                    readlinkat(descriptor, relative, $0.assumingMemoryBound(to: CChar.self), buffer.count)
+                    cs_readlinkat(descriptor, relative, $0.assumingMemoryBound(to: CChar.self), buffer.count)
                 } ?? 0
             }
             return String(validating: buffer.prefix(count), as: UTF8.self)
@@ -133,18 +133,18 @@ final class RootDirectory: Sendable {
     }
 
     func rename(_ from: String, to: String) throws(StorageError) {
-        _ = try check("rename", from) { renameat(descriptor, from, descriptor, to) }
+        _ = try check("rename", from) { cs_renameat(descriptor, from, descriptor, to) }
     }
 
     /// Renames an entry into another directory, replacing what has its name there.
     func move(_ from: String, to other: RootDirectory, _ to: String) throws(StorageError) {
-        _ = try check("rename", from) { renameat(descriptor, from, other.descriptor, to) }
+        _ = try check("rename", from) { cs_renameat(descriptor, from, other.descriptor, to) }
     }
 
     /// False when there is nothing.
     @discardableResult
     func unlink(_ relative: String, isDirectory: Bool = false) throws(StorageError) -> Bool {
-        while unlinkat(descriptor, relative, isDirectory ? AT_REMOVEDIR : 0) == -1 {
+        while cs_unlinkat(descriptor, relative, isDirectory ? AT_REMOVEDIR : 0) == -1 {
             let number = errno
             if number == ENOENT { return false }
             if number != EINTR { throw .system(number, isDirectory ? "rmdir" : "unlink", full(relative)) }
@@ -154,13 +154,13 @@ final class RootDirectory: Sendable {
 
     /// Whether this process may read the entry.
     func isReadable(_ relative: String) -> Bool {
-        faccessat(descriptor, relative, R_OK, AT_EACCESS) == 0 || errno != EACCES
+        cs_faccessat(descriptor, relative, R_OK, AT_EACCESS) == 0 || errno != EACCES
     }
 
     /// Gives permission bits to an entry that is no link. File systems without such bits refuse; that loses nothing.
     func setMode(_ relative: String, _ mode: UInt32) throws(StorageError) {
         let target = relative.isEmpty ? "." : relative
-        while fchmodat(descriptor, target, mode_t(mode), 0) == -1 {
+        while cs_fchmodat(descriptor, target, mode_t(mode), 0) == -1 {
             let number = errno
             if number == EPERM || number == EOPNOTSUPP || number == EINVAL { return }
             if number != EINTR { throw .system(number, "chmod", full(relative)) }
@@ -172,7 +172,7 @@ final class RootDirectory: Sendable {
         let times = Self.times(modifiedNanoseconds: nanoseconds)
         let result = withUnsafePointer(to: times) { pointer in
             pointer.withMemoryRebound(to: timespec.self, capacity: 2) {
-                utimensat(descriptor, relative.isEmpty ? "." : relative, $0, AT_SYMLINK_NOFOLLOW)
+                cs_utimensat(descriptor, relative.isEmpty ? "." : relative, $0, AT_SYMLINK_NOFOLLOW)
             }
         }
         if result == -1, errno != EPERM, errno != EOPNOTSUPP, errno != EINVAL {
@@ -186,7 +186,7 @@ final class RootDirectory: Sendable {
     ) throws(StorageError) -> System.FileStatus {
         let times = Self.times(modifiedNanoseconds: modifiedNanoseconds)
         let result = withUnsafePointer(to: times) { pointer in
-            pointer.withMemoryRebound(to: timespec.self, capacity: 2) { futimens(number, $0) }
+            pointer.withMemoryRebound(to: timespec.self, capacity: 2) { cs_futimens(number, $0) }
         }
         if result == -1, errno != EPERM, errno != EOPNOTSUPP, errno != EINVAL {
             throw .system(errno, "futimens", full(relative))
@@ -194,7 +194,7 @@ final class RootDirectory: Sendable {
         let status = try status(of: number, relative)
         if status.mode & 0o777 == mode { return status }
         // The umask cut bits off at creation. Special bits stay what the directory made them.
-        if fchmod(number, mode_t(status.mode & ~0o777 | mode)) == -1 {
+        if cs_fchmod(number, mode_t(status.mode & ~0o777 | mode)) == -1 {
             if errno != EPERM, errno != EOPNOTSUPP, errno != EINVAL { throw .system(errno, "fchmod", full(relative)) }
         }
         return try self.status(of: number, relative)
@@ -205,7 +205,7 @@ final class RootDirectory: Sendable {
         if relative.isEmpty { return try directory.sync() }
         let file = try open(relative, O_RDONLY | O_DIRECTORY)
         let number = file.number
-        _ = try check("fsync", relative) { fsync(number) }
+        _ = try check("fsync", relative) { cs_fsync(number) }
         try close(file, relative)
     }
 
@@ -227,7 +227,7 @@ struct Descriptor: ~Copyable {
 
     init(_ number: Int32) { self.number = number }
 
-    deinit { _ = Glibc.close(number) }
+    deinit { _ = cs_close(number) }
 
     consuming func release() -> Int32 {
         let number = number

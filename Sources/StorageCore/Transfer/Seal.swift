@@ -104,7 +104,7 @@ enum Seal {
             let error = sync(path)
             if error != 0 { throw .system(error, "fsync", path) }
         }
-        try System.check("fsync", path) { fsync(number) }
+        try System.check("fsync", path) { cs_fsync(number) }
         let now = try root.status(of: number, file.path)
         if !file.isSidecar, !now.isUnchanged(since: file.status, ignoringChangeTime: isOurs) {
             throw .changed(path, "it was written or replaced", during: "sealed")

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 internal import Synchronization
 
@@ -64,11 +65,11 @@ final class HeldDescriptor: Sendable {
 
     init(_ descriptor: consuming Descriptor) { number = descriptor.release() }
 
-    deinit { if isOpen.clear() { _ = Glibc.close(number) } }
+    deinit { if isOpen.clear() { _ = cs_close(number) } }
 
     /// Closes; returns an errno when the kernel tells of lost writes.
     func close() -> Int32? {
-        guard isOpen.clear(), Glibc.close(number) == -1, errno != EINTR else { return nil }
+        guard isOpen.clear(), cs_close(number) == -1, errno != EINTR else { return nil }
         return errno
     }
 }

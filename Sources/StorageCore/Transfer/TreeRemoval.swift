@@ -11,10 +11,10 @@ enum TreeRemoval {
             try System.unlink(path)
             return
         }
-        if status.mode & 0o700 != 0o700 { _ = chmod(path, mode_t(status.mode | 0o700)) }
+        if status.mode & 0o700 != 0o700 { _ = cs_chmod(path, mode_t(status.mode | 0o700)) }
         try removeContents(of: try RootDirectory(path, followLink: false))
         do throws(StorageError) {
-            try System.check("rmdir", path) { rmdir(path) }
+            try System.check("rmdir", path) { cs_rmdir(path) }
         } catch {
             if error.code != .notFound { throw error }
         }
@@ -31,7 +31,7 @@ enum TreeRemoval {
             for path in try paths(root, directory) where try !isUnlinked(root, path) { directories.append(path) }
         }
         for directory in directories.dropFirst().reversed() {
-            try call("rmdir", root, directory) { unlinkat(root.descriptor, $0, AT_REMOVEDIR) }
+            try call("rmdir", root, directory) { cs_unlinkat(root.descriptor, $0, AT_REMOVEDIR) }
         }
     }
 
@@ -39,7 +39,7 @@ enum TreeRemoval {
         let isRoot = directory.count == 1
         let target: [UInt8] = isRoot ? [UInt8(ascii: "."), 0] : directory
         // A directory that its owner may not write to can still be emptied by its owner.
-        if !isRoot, geteuid() != 0 { try call("chmod", root, directory) { fchmodat(root.descriptor, $0, 0o700, 0) } }
+        if !isRoot, geteuid() != 0 { try call("chmod", root, directory) { cs_fchmodat(root.descriptor, $0, 0o700, 0) } }
         var number: Int32 = -1
         try call("open", root, target) { path in
             number = cs_openat(root.descriptor, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
@@ -57,12 +57,12 @@ enum TreeRemoval {
     /// False for a directory.
     private static func isUnlinked(_ root: RootDirectory, _ path: [UInt8]) throws(StorageError) -> Bool {
         do throws(StorageError) {
-            try call("unlink", root, path) { unlinkat(root.descriptor, $0, 0) }
+            try call("unlink", root, path) { cs_unlinkat(root.descriptor, $0, 0) }
             return true
         } catch {
             // EISDIR on Linux, EPERM elsewhere.
             var info = stat()
-            try call("stat", root, path) { fstatat(root.descriptor, $0, &info, AT_SYMLINK_NOFOLLOW) }
+            try call("stat", root, path) { cs_fstatat(root.descriptor, $0, &info, AT_SYMLINK_NOFOLLOW) }
             if info.st_mode & S_IFMT != S_IFDIR { throw error }
             return false
         }

@@ -1,3 +1,4 @@
+internal import CStorage
 internal import Glibc
 internal import Synchronization
 
@@ -46,14 +47,14 @@ final class UploadJournal: Sendable {
         if isOurs {
             if end != bytes.count {
                 let kept = off_t(end)
-                try System.check("ftruncate", path) { [file] in ftruncate(file.descriptor, kept) }
+                try System.check("ftruncate", path) { [file] in cs_ftruncate(file.descriptor, kept) }
             }
         } else {
             past.orphans += past.multiparts.values
             past.multiparts = [:]
             past.done = [:]
             // Orphans stay on record until they are aborted by whoever reads this next.
-            try System.check("ftruncate", path) { [file] in ftruncate(file.descriptor, 0) }
+            try System.check("ftruncate", path) { [file] in cs_ftruncate(file.descriptor, 0) }
             var head = JSONValue.make(["schema": 1, "digest": .string(digest)]).compactBytes
             head.append(0x0A)
             for orphan in past.orphans { head += Self.line(-1, orphan) }

@@ -1,0 +1,71 @@
+#include "csfork.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+/* Who is inside holds it for reading, who forks for writing. A waiting writer comes first: threads come back all the time. */
+static pthread_rwlock_t gate = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static int limit_ms = 200;
+static _Thread_local int inside;
+static _Thread_local int has_gate;
+static _Thread_local int was_inside;
+
+static void before_fork(void) {
+    struct timespec limit;
+    clock_gettime(CLOCK_MONOTONIC, &limit);
+    limit.tv_sec += limit_ms / 1000;
+    limit.tv_nsec += limit_ms % 1000 * 1000000L;
+    if (limit.tv_nsec >= 1000000000) {
+        limit.tv_nsec -= 1000000000;
+        limit.tv_sec += 1;
+    }
+    was_inside = cs_fork_pause();
+    /* Bounded: what our threads do is no reason for the host's fork to hang. */
+    has_gate = pthread_rwlock_clockwrlock(&gate, CLOCK_MONOTONIC, &limit) == 0;
+}
+
+static void after_fork(void) {
+    if (has_gate) pthread_rwlock_unlock(&gate);
+    has_gate = 0;
+    cs_fork_resume(was_inside);
+}
+
+static void after_fork_in_child(void) {
+    static const pthread_rwlock_t fresh = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+    memcpy(&gate, &fresh, sizeof gate);
+    has_gate = 0;
+    cs_fork_resume(was_inside);
+}
+
+void cs_fork_limit(int milliseconds) { limit_ms = milliseconds; }
+
+static void initialize(void) { pthread_atfork(before_fork, after_fork, after_fork_in_child); }
+
+void cs_fork_enter(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (inside++ > 0) return;
+    pthread_once(&once, initialize);
+    pthread_rwlock_rdlock(&gate);
+}
+
+void cs_fork_leave(void) {
+    if (--inside == 0) pthread_rwlock_unlock(&gate);
+}
+
+int cs_fork_pause(void) {
+    int depth = inside;
+    if (depth == 0) return 0;
+    inside = 0;
+    pthread_rwlock_unlock(&gate);
+    return depth;
+}
+
+void cs_fork_resume(int depth) {
+    if (depth == 0) return;
+    int kept = errno;
+    pthread_rwlock_rdlock(&gate);
+    inside = depth;
+    errno = kept;
+}
