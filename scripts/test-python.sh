@@ -3,12 +3,15 @@
 #
 #   scripts/test-python.sh [--long] [pytest arguments]
 #
-# Without --long the tests marked `long` are left out and the fault matrices run as samples.
+# Without --long the tests marked `long` are left out and the fault matrices run as samples, in several processes: most tests
+# wait for servers, disks and machines. The matrices in full run one after the other and print what they found.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
-selection=(-m "not long")
+workers=$(nproc)
+workers=$((workers < 2 ? 2 : workers > 4 ? 4 : workers))
+selection=(-m "not long" -n "$workers" --dist loadfile)
 if [ "${1:-}" = --long ]; then
     shift
     selection=()
