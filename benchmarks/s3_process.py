@@ -103,7 +103,7 @@ def raystorage(endpoint: Endpoint, way: str, directory: Path, prefix: str) -> tu
     from raystorage import Checkpoint, CheckpointUploadMode, Run, RunConfig
 
     scheme, _, host = endpoint["endpoint"].partition("://")
-    query = f"region={endpoint['region']}&scheme={scheme}&endpoint_override={host}"
+    query = f"region={endpoint['region']}&scheme={scheme}&endpoint_override={host}&payload_signing=never"
     if endpoint["ca_file"]:
         query += f"&tls_ca_file_path={endpoint['ca_file']}"
     if way == "down":
