@@ -254,7 +254,9 @@ void raystorage_report_free(raystorage_report *report);
  */
 
 /* Restores a checkpoint into local_directory, which is created, or merged into when it exists. Every byte is
- * verified first when verify is 1. Nothing appears in local_directory unless all of it is good.
+ * verified first when verify is 1. Nothing appears in local_directory unless all of it is good. What has no manifest of
+ * ours, a prefix of other tools' objects for example, has nothing to be verified with; PRECONDITION when its objects are
+ * replaced while they are fetched, so that no mixture is taken for a checkpoint.
  * Yields {"path":..,"files":n,"bytes":n,"verified":bool}. */
 raystorage_status raystorage_checkpoint_download_start(const char *path, const char *storage_options_json,
                                                        const char *local_directory, int32_t verify,

@@ -156,6 +156,24 @@ import Testing
         try fixture.close(run)
     }
 
+    @Test(arguments: [true, false]) func `P14 files that have become too long for a store keep no report from it`(
+        isFirst: Bool
+    ) async throws {
+        let limit = 1000
+        if isFirst {
+            let run = try await fixture.train()
+            for number in 0..<20 { try fixture.report(run, "\(number)") }
+            try fixture.close(run)
+        }
+        let before = isFirst ? try fixture.text(RunLayout.results) : nil
+        // On another machine, which would have to fetch it.
+        let run = try await fixture.train("b") { $0.largestDerivedBytes = limit }
+        for number in 0..<20 { try fixture.report(run, "later \(number)") }
+        try fixture.close(run)
+        #expect(try await rows().count == (isFirst ? 40 : 20))
+        if isFirst { #expect(try fixture.text(RunLayout.results) == before) }
+    }
+
     // MARK: - What opens publishes
 
     @Test func `P14 what a killed trainer's log holds is published by the next launch there, without a report`()

@@ -63,6 +63,8 @@ class Checkpoint:
         Raises:
             ChecksumError: The bytes are not those that were reported.
             NotFoundError: There is no such checkpoint, or it was evicted.
+            PreconditionError: Objects that were not reported here, so that nothing says what their bytes should be,
+                were replaced while they were fetched.
         """
         if path is None:
             import tempfile

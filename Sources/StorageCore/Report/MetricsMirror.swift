@@ -3,7 +3,8 @@ internal import Glibc
 /// The workspace's copy of the metrics of a run on an object store: completed from the store, whoever wrote there, and then
 /// from the decisions of reports of which no segment has a row.
 struct MetricsMirror: Sendable {
-    private static let limit = 1 << 30
+    /// Of a segment: they are rewritten while they are small.
+    private static let segmentLimit = 1 << 30
 
     let backend: any StorageBackend
     let store: ObjectCheckpointStore
@@ -11,6 +12,8 @@ struct MetricsMirror: Sendable {
     let epoch: Int
     let environment: Environment
     let engine: Engine
+    /// `result.json` and `progress.csv` go to a store as a whole, through memory: up to this length.
+    let derivedLimit: Int
 
     var workspace: String { store.workspace }
 
@@ -23,8 +26,15 @@ struct MetricsMirror: Sendable {
 
     func size(_ key: String) throws(StorageError) -> Int? { try System.status(Path.join(workspace, key))?.size }
 
+    private func limit(_ key: String) -> Int { ResultFiles.names.contains(key) ? derivedLimit : Self.segmentLimit }
+
+    /// Whether a file of that length stays where it is.
+    func isTooLarge(_ key: String, _ bytes: Int) -> Bool {
+        ResultFiles.names.contains(key) && bytes > derivedLimit
+    }
+
     func read(_ key: String) throws(StorageError) -> [UInt8] {
-        try OpenFile(Path.join(workspace, key), O_RDONLY).readAll(limit: Self.limit)
+        try OpenFile(Path.join(workspace, key), O_RDONLY).readAll(limit: limit(key))
     }
 
     func head(_ key: String) async throws(StorageError) -> ObjectSummary? {
@@ -32,7 +42,7 @@ struct MetricsMirror: Sendable {
     }
 
     /// Fetches what the workspace does not have: other machines' segments, and the files that Ray may have begun. Rows that
-    /// are nowhere but in decisions become lines of this launch's log. Returns what is on the store.
+    /// are nowhere but in decisions become lines of this launch's log. Returns what is on the store, as far as it is here.
     func complete() async throws(StorageError) -> [String: Copy] {
         var there = try await store.objects.list(RunLayout.metrics, delimited: true, progress: Progress()).objects
         there = there.filter { MetricsSegmentName(Path.name($0.key)) != nil }
@@ -73,7 +83,8 @@ struct MetricsMirror: Sendable {
         if try size(summary.key) ?? 0 >= summary.size {
             return Copy(bytes: summary.size, version: summary.version)
         }
-        guard let object = try await backend.read(summary.key, limit: Self.limit) else { return nil }
+        if isTooLarge(summary.key, summary.size) { return Copy(bytes: summary.size, version: summary.version) }
+        guard let object = try await backend.read(summary.key, limit: limit(summary.key)) else { return nil }
         try write(summary.key, object.bytes)
         return Copy(bytes: object.bytes.count, version: object.version)
     }

@@ -28,6 +28,8 @@ final class MetricsPublisher: Sendable {
         var publishedAt: Int64?
         /// That the last publication took.
         var bytes = 0
+        /// Files that have become too large, and of which somebody has been told.
+        var tooLarge: Set<String> = []
     }
 
     init(backend: any StorageBackend, mirror: MetricsMirror, hold: Hold, environment: Environment) {
@@ -82,7 +84,12 @@ final class MetricsPublisher: Sendable {
     /// Writes a file anew if it has grown; its size then.
     private func publish(_ key: String) async throws(StorageError) -> Int {
         guard let size = try mirror.size(key), size > 0 else { return 0 }
-        if state.withLock({ $0.published[key]?.bytes }) == size { return 0 }
+        let published = state.withLock { $0.published[key]?.bytes }
+        if published == size { return 0 }
+        if mirror.isTooLarge(key, max(size, published ?? 0)) {
+            tellOnce(key, size)
+            return 0
+        }
         // A line that is being written is not one yet.
         let bytes = try mirror.read(key)
         let whole = bytes.lastIndex(of: 0x0A).map { Array(bytes[...$0]) } ?? []
@@ -90,6 +97,15 @@ final class MetricsPublisher: Sendable {
         let version = try await write(key, whole)
         state.withLock { $0.published[key] = MetricsMirror.Copy(bytes: whole.count, version: version) }
         return whole.count
+    }
+
+    /// All that they tell is in the segments, which grow on.
+    private func tellOnce(_ key: String, _ size: Int) {
+        guard state.withLock({ $0.tooLarge.insert(key).inserted }) else { return }
+        Log.shared.write(
+            .warning,
+            "\(quoted(backend.path(key))) is no longer written: it would be \(size) bytes, and stores get it up to "
+                + "\(mirror.derivedLimit); Result and `raystorage metrics` read all rows from \(RunLayout.metrics)")
     }
 
     /// Over the version that is known: what a dead trainer's connection still delivers must not take our rows away.

@@ -14,15 +14,15 @@ final class MetricsRecorder: Sendable {
     /// Deriving is not reentrant.
     private let deriving = Monitor()
 
-    init(_ opened: OpenedRun, durability: Durability, environment: Environment, engine: Engine) {
+    init(_ opened: OpenedRun, options: RunOptions, environment: Environment, engine: Engine) {
         log = MetricsLog(
-            runDirectory: opened.workspace, epoch: opened.hold.epoch.number, isDurable: durability == .fsync,
+            runDirectory: opened.workspace, epoch: opened.hold.epoch.number, isDurable: options.durability == .fsync,
             segmentBytes: opened.checkpoints.uploads ? MetricsPublisher.segmentBytes : nil)
         files = ResultFiles(runDirectory: opened.workspace, runID: opened.runID)
         publisher = (opened.checkpoints as? ObjectCheckpointStore).map { [log] store in
             let mirror = MetricsMirror(
                 backend: opened.backend, store: store, log: log, epoch: opened.hold.epoch.number,
-                environment: environment, engine: engine)
+                environment: environment, engine: engine, derivedLimit: options.largestDerivedBytes)
             return MetricsPublisher(
                 backend: opened.backend, mirror: mirror, hold: opened.hold, environment: environment)
         }

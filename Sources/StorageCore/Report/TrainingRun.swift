@@ -79,7 +79,7 @@ public final class TrainingRun: @unchecked Sendable {
         self.options = options
         self.environment = environment
         self.engine = engine
-        metrics = MetricsRecorder(opened, durability: options.durability, environment: environment, engine: engine)
+        metrics = MetricsRecorder(opened, options: options, environment: environment, engine: engine)
         buffers = BufferPool(limitBytes: options.maxInflightBytes)
         retry = RetryPolicy(timeoutMilliseconds: options.retryTimeoutMilliseconds)
         let limit: Int

@@ -41,6 +41,8 @@ public struct RunOptions: Sendable {
     public var resumeFrom: String?
     /// The staging directory.
     public var stagingDirectory: String?
+    /// How long `result.json` and `progress.csv` may become on a store; the segments have every row in any case.
+    var largestDerivedBytes = 256 << 20
 
     /// An hour.
     static let longestHeartbeat = 3_600_000
