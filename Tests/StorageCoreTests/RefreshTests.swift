@@ -258,6 +258,37 @@ import Testing
         #expect(source.count == 1)
     }
 
+    @Test(.timeLimit(.minutes(5)))
+    func `P7 whoever is cancelled between two looks at those who wait goes too, whenever that is`() async throws {
+        let source = Source { Self.numbered($0) }
+        source.close()
+        let refreshing = RefreshingCredentials(source, context: AuthFixture().context)
+        let impatient = (0..<200).map { _ in Progress() }
+        let gone = Counter()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for progress in impatient {
+                group.addTask(executorPreference: Engine.shared) {
+                    let error = await #expect(throws: StorageError.self) {
+                        try await refreshing.credentials(refreshing: nil, progress: progress)
+                    }
+                    #expect(error?.code == .cancelled)
+                    _ = gone.next()
+                }
+            }
+            await until { source.count == 1 }
+            for progress in impatient {
+                progress.cancel()
+                await Engine.shared.sleep(milliseconds: 1)
+            }
+            try await group.waitForAll()
+        }
+        // All while the source was still being asked.
+        #expect(gone.next() == 200 && source.count == 1)
+        source.open()
+        let found = try await refreshing.credentials(refreshing: nil, progress: Progress())
+        #expect(found?.accessKeyID == "A1")
+    }
+
     @Test func `renewal ahead of time makes nobody wait`() async throws {
         let fixture = AuthFixture()
         let start = fixture.world.withLock { $0.now }

@@ -567,4 +567,78 @@ import Testing
         #expect(requests[1]["Authorization"]?.contains("/s3express/") == true)
         #expect(requests[1]["x-amz-security-token"] == nil)
     }
+
+    @Test func `a session that has expired when it comes is used for a while: our clock may be fast`() async throws {
+        let session = S3Session()
+        func ask(_ now: Double, _ id: String) async throws -> String {
+            try await session.credentials(rejected: nil, now: now, progress: progress) {
+                () async throws(StorageError) -> AWSCredentials in
+                // By the store's clock it is 1000 now, by ours an hour later.
+                AWSCredentials(accessKeyID: id, secretAccessKey: "x", sessionToken: "T", expiresAt: 1300)
+            }.accessKeyID
+        }
+        #expect(try await ask(4600, "first") == "first")
+        #expect(try await ask(4600, "again") == "first")
+        #expect(try await ask(4600 + 239, "again") == "first")
+        // At 80 % of the five minutes that sessions last.
+        #expect(try await ask(4600 + 241, "second") == "second")
+    }
+
+    @Test(.timeLimit(.minutes(5)))
+    func `P7 who waits for another's session can be cancelled`() async throws {
+        let session = S3Session()
+        let impatient = Progress()
+        let isAsking = Flag()
+        let isGone = Flag()
+        @Sendable func ask(_ progress: Progress) async throws(StorageError) -> String {
+            try await session.credentials(rejected: nil, now: 0, progress: progress) {
+                () async throws(StorageError) -> AWSCredentials in
+                isAsking.raise()
+                while !isGone.isSet { await Engine.shared.sleep(milliseconds: 1) }
+                return AWSCredentials(accessKeyID: "S", secretAccessKey: "x", sessionToken: "T", expiresAt: 300)
+            }.accessKeyID
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask(executorPreference: Engine.shared) {
+                let id = try await ask(Progress())
+                #expect(id == "S")
+            }
+            while !isAsking.isSet { await Engine.shared.sleep(milliseconds: 1) }
+            group.addTask(executorPreference: Engine.shared) {
+                let error = await failure { () async throws(StorageError) in _ = try await ask(impatient) }
+                #expect(error?.code == .cancelled)
+                isGone.raise()
+            }
+            while session.turn.waitingCount == 0 { await Engine.shared.sleep(milliseconds: 1) }
+            impatient.cancel()
+            try await group.waitForAll()
+        }
+    }
+
+    @Test(.timeLimit(.minutes(5)))
+    func `P7 who waits for another's trial of conditions can be cancelled`() async throws {
+        let impatient = Progress()
+        let isAsking = Flag()
+        let isGone = Flag()
+        let s3 = try ScriptedS3(retryTimeout: 3_600_000, conditions: nil) { request, number in
+            isAsking.raise()
+            if !isGone.isSet { return .error(503, "SlowDown") }
+            return request.method == "DELETE" ? HTTPResponse(204) : HTTPResponse(200, ["etag": "\"\(number)\""])
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask(executorPreference: Engine.shared) { _ = try await s3.store.probe(progress: progress) }
+            while !isAsking.isSet { await Engine.shared.sleep(milliseconds: 1) }
+            group.addTask(executorPreference: Engine.shared) {
+                let error = await failure { () async throws(StorageError) in
+                    _ = try await s3.store.probe(progress: impatient)
+                }
+                #expect(error?.code == .cancelled)
+                isGone.raise()
+            }
+            while s3.memory.probing.waitingCount == 0 { await Engine.shared.sleep(milliseconds: 1) }
+            impatient.cancel()
+            try await group.waitForAll()
+        }
+        #expect(s3.memory.current.createsConditionally == false)
+    }
 }

@@ -113,12 +113,7 @@ final class RefreshingCredentials: AWSCredentialsProvider {
         Engine.shared.spawn { [self] in
             while true {
                 let (cancelled, isOver) = state.withLock { state in
-                    // Asked once of each: who is cancelled between two looks would be forgotten.
-                    var (kept, cancelled): ([Waiter], [Waiter]) = ([], [])
-                    for waiter in state.waiting {
-                        if waiter.progress.isCancelled { cancelled.append(waiter) } else { kept.append(waiter) }
-                    }
-                    state.waiting = kept
+                    let cancelled = state.waiting.extract { $0.progress.isCancelled }
                     return (cancelled, state.waiting.isEmpty)
                 }
                 for waiter in cancelled { waiter.continuation.resume() }

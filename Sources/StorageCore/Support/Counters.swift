@@ -6,6 +6,19 @@ final class Counter: Sendable {
     func next() -> Int { value.add(1, ordering: .relaxed).oldValue }
 }
 
+extension Array {
+    /// Removes and returns those of which that is true, in their order. It is asked once of each: what becomes true between
+    /// two looks would be lost from both.
+    mutating func extract(where isTaken: (Element) -> Bool) -> [Element] {
+        var (kept, taken): ([Element], [Element]) = ([], [])
+        for element in self {
+            if isTaken(element) { taken.append(element) } else { kept.append(element) }
+        }
+        self = kept
+        return taken
+    }
+}
+
 /// The failure of the earliest element among those that ran side by side.
 final class FirstFailure: Sendable {
     private let state = Mutex<(index: Int, error: StorageError)?>(nil)

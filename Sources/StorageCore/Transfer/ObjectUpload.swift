@@ -160,7 +160,7 @@ struct ObjectUpload: Sendable {
         _ index: Int, _ file: UploadingFile, _ past: UploadPast
     ) async throws(StorageError) -> UploadingFile.Session? {
         if let session = file.session { return session }
-        return try await file.turn.take { () async throws(StorageError) -> UploadingFile.Session? in
+        return try await file.turn.take(life) { () async throws(StorageError) -> UploadingFile.Session? in
             if file.hasEnded { return nil }
             if let session = file.session { return session }
             let source = try UploadSource(files[index], in: root)

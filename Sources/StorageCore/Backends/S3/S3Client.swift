@@ -144,7 +144,7 @@ final class S3Client: Sendable {
         guard home.isExpress, operation.name != Self.createSession else {
             return try await real(provider, rejected, progress)
         }
-        return try await session.credentials(rejected: rejected, now: environment.now()) {
+        return try await session.credentials(rejected: rejected, now: environment.now(), progress: progress) {
             () async throws(StorageError) -> AWSCredentials in
             try await openSession(progress)
         }

@@ -5,7 +5,8 @@ extension S3Store {
 
     func probe(progress: Progress) async throws(StorageError) -> ObjectStoreCapabilities {
         if let known = known { return known }
-        return try await client.memory.probing.take { () async throws(StorageError) -> ObjectStoreCapabilities in
+        return try await client.memory.probing.take(progress) {
+            () async throws(StorageError) -> ObjectStoreCapabilities in
             if let known { return known }
             if client.endpoint.isAWS {
                 // Documented, and the tries would need permissions that a run does not need otherwise.

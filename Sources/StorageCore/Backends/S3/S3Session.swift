@@ -7,15 +7,17 @@ final class S3Session: Sendable {
         var refreshAt = 0.0
     }
     private let state = Mutex(State())
-    private let turn = Turn()
+    /// Held while one is asked for.
+    let turn = Turn()
 
-    /// The session's credentials; `create` asks the store for new ones. One request at a time.
+    /// The session's credentials; `create` asks the store for new ones. One request at a time;
+    /// cancelling `progress` ends the wait for another caller's.
     func credentials(
-        rejected: AWSCredentials?, now: Double,
+        rejected: AWSCredentials?, now: Double, progress: Progress,
         create: () async throws(StorageError) -> AWSCredentials
     ) async throws(StorageError) -> AWSCredentials {
         if let good = good(rejected, now) { return good }
-        return try await turn.take { () async throws(StorageError) -> AWSCredentials in
+        return try await turn.take(progress) { () async throws(StorageError) -> AWSCredentials in
             if let good = good(rejected, now) { return good }
             let fresh = try await create()
             // At 80 % of its life, by its own word or S3's usual five minutes.
