@@ -44,11 +44,14 @@ final class TransferFixture: Sendable {
         }
     }
 
-    func download(_ records: [FileRecord], from store: MemoryObjectStore, to name: String) async throws {
+    func download(
+        _ records: [FileRecord], from store: MemoryObjectStore, to name: String, gate: TransferGate? = nil
+    ) async throws {
         let root = try RootDirectory(try tree.directory(name))
         for record in records where record.kind == .directory { try root.makeDirectory(record.path, mode: 0o755) }
         try await ObjectDownload.run(
-            store: store, prefix: "ckpt/", files: inputs(records), into: root, gate: gate, progress: Progress())
+            store: store, prefix: "ckpt/", files: inputs(records), into: root, gate: gate ?? self.gate,
+            progress: Progress())
     }
 
     /// One file of five parts, and some small ones.
@@ -216,12 +219,14 @@ private final class Cut: Sendable {
         let others = Barrier(4)
         let error = await failure { () async throws(StorageError) in
             let gate = TransferGate(limits: TransferScheduler.Limits(maximumConcurrency: 4))
-            try await queue.run(gate, life: life) { unit throws(StorageError) in
-                await others.arrive()
-                if unit.part == 3 { throw StorageError(.permissionDenied, "no") }
-                while true {
-                    try life.checkCancelled()
-                    await Engine.shared.sleep(milliseconds: 1)
+            try await gate.job(order: nil, progress: Progress()) { job, _ throws(StorageError) in
+                try await queue.run(gate, job, life: life) { unit throws(StorageError) in
+                    await others.arrive()
+                    if unit.part == 3 { throw StorageError(.permissionDenied, "no") }
+                    while true {
+                        try life.checkCancelled()
+                        await Engine.shared.sleep(milliseconds: 1)
+                    }
                 }
             }
         }
@@ -381,8 +386,8 @@ private final class Cut: Sendable {
         let gate = TransferGate(limits: TransferScheduler.Limits(maximumConcurrency: 1))
         let progress = Progress()
         let error = Mutex<StorageError?>(nil)
-        try await gate.job(order: nil, progress: Progress()) { job, _ throws(StorageError) in
-            try await gate.request(job, bytes: 1) { () throws(StorageError) in
+        try await gate.job(order: nil, progress: Progress()) { job, life throws(StorageError) in
+            try await gate.request(job, bytes: 1, life: life) { _ throws(StorageError) in
                 progress.cancel()
                 let outcome = await failure { () async throws(StorageError) in
                     try await fixture.upload(records, to: MemoryObjectStore(), gate: gate, progress: progress)

@@ -171,6 +171,9 @@ import Testing
         #expect(bytes.advancedAt == 10)
         bytes.move(1, now: 30)
         #expect(bytes.advancedAt == 30)
+        // It had to wait for others.
+        bytes.excuse(15)
+        #expect(bytes.advancedAt == 45)
     }
 
     @Test func `a pause that was asked for is kept, within bounds`() {

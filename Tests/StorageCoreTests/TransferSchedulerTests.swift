@@ -235,15 +235,101 @@ private struct Simulation {
         #expect(simulation.scheduler.limits == limits(8) && simulation.scheduler.window.size <= 8)
     }
 
+    @Test func `P7 a request that pauses makes room for others, and is the first of its job to run again`() throws {
+        var scheduler = TransferScheduler(limits: limits(1), now: 0)
+        let throttled = scheduler.open(order: nil)
+        let healthy = scheduler.open(order: ReportSequence(epoch: 1, index: 0))
+        let asked = (0..<3).map { _ in scheduler.ask(throttled, bytes: 5) }
+        let last = scheduler.ask(healthy, bytes: 7)
+        let restore = try #require(last)
+        let (first, second, third) = (try #require(asked[0]), try #require(asked[1]), try #require(asked[2]))
+        #expect(scheduler.start(now: 0) == [first])
+        #expect(scheduler.resume(first) == .running)
+        scheduler.pause(first)
+        scheduler.pause(first)
+        #expect(scheduler.runningCount == 0 && scheduler.inflightBytes == 0)
+        #expect(scheduler.start(now: 0) == [second])
+        scheduler.pause(second)
+        #expect(scheduler.start(now: 0) == [third])
+        scheduler.pause(third)
+        #expect(scheduler.start(now: 0) == [restore])
+        #expect(scheduler.resume(second) == .queued && scheduler.resume(first) == .queued)
+        #expect(scheduler.start(now: 0).isEmpty)
+        scheduler.finish(restore, .moved, bytes: 7, now: 0)
+        #expect(scheduler.start(now: 0) == [first])
+        scheduler.finish(first, .moved, bytes: 5, now: 0)
+        #expect(scheduler.start(now: 0) == [second])
+        // What pauses when its job ends does not come back.
+        scheduler.pause(second)
+        #expect(scheduler.close(throttled).isEmpty && scheduler.resume(second) == .never)
+        scheduler.finish(third, .failed, bytes: 0, now: 0)
+        #expect(scheduler.runningCount == 0 && scheduler.inflightBytes == 0 && scheduler.queuedCount == 0)
+    }
+
+    @Test func `P6 a request that runs again is not taken from the limit on bytes per second again`() throws {
+        var scheduler = TransferScheduler(limits: limits(4), now: 0)
+        let job = scheduler.open(order: nil, terms: .init(bytesPerSecond: 1_000_000))
+        let asked = scheduler.ask(job, bytes: 500_000)
+        let ticket = try #require(asked)
+        var now: Int64 = 0
+        for _ in 0..<10 {
+            #expect(scheduler.start(now: now) == [ticket])
+            scheduler.pause(ticket)
+            #expect(scheduler.resume(ticket) == .queued)
+            // Earns what is missing after the first time, and less than to take it again.
+            now += 300_000_000
+        }
+    }
+
+    @Test func `P7 a stuck request in a window that its trouble has shrunk does not hold other jobs up`() {
+        var scheduler = TransferScheduler(limits: limits(8), now: 0)
+        for second in 1...9 { scheduler.slowDown(now: Int64(second) * 2_000_000_000) }
+        #expect(scheduler.window.size == 1)
+        let now: Int64 = 18_000_000_000
+        let stuck = scheduler.open(order: nil)
+        for _ in 0..<3 { _ = scheduler.ask(stuck, bytes: 1) }
+        #expect(scheduler.start(now: now).count == 1)
+        let healthy = scheduler.open(order: ReportSequence(epoch: 1, index: 0))
+        let tickets = (0..<3).map { _ in scheduler.ask(healthy, bytes: 1) }
+        // One at a time, and the stuck job gets none of its others in.
+        for ticket in tickets {
+            #expect(scheduler.start(now: now) == [ticket])
+            #expect(scheduler.start(now: now).isEmpty)
+            if let ticket { scheduler.finish(ticket, .moved, bytes: 1, now: now) }
+        }
+    }
+
+    @Test func `P6 what anybody wishes for holds for a job of which nothing runs, too`() {
+        var scheduler = TransferScheduler(limits: limits(8), now: 0)
+        let narrow = scheduler.open(order: nil, terms: .init(concurrency: 1))
+        let other = scheduler.open(order: nil)
+        _ = scheduler.ask(narrow, bytes: 1)
+        _ = scheduler.ask(other, bytes: 1)
+        #expect(scheduler.start(now: 0).count == 1)
+        #expect(scheduler.concurrency(narrow) == 1 && scheduler.concurrency(other) == 8)
+    }
+
     @Test(arguments: 1...20) func `no permit is ever lost, whatever ends how`(seed: Int) {
         var random = SeededRandom(UInt64(seed))
         var scheduler = TransferScheduler(limits: limits(6, bytes: 8 << 20), now: 0)
         var jobs: [TransferScheduler.Job] = []
         var running: [TransferScheduler.Ticket] = []
+        var paused: [TransferScheduler.Ticket] = []
         var now: Int64 = 0
         for _ in 0..<2000 {
             now += Int64(random.below(20_000_000))
-            switch random.below(8) {
+            switch random.below(10) {
+            case 8 where !running.isEmpty:
+                let ticket = running.remove(at: random.below(running.count))
+                scheduler.pause(ticket)
+                paused.append(ticket)
+            case 9 where !paused.isEmpty:
+                let ticket = paused.remove(at: random.below(paused.count))
+                if random.below(4) == 0 {
+                    scheduler.finish(ticket, .failed, bytes: 0, now: now)
+                } else {
+                    _ = scheduler.resume(ticket)
+                }
             case 0: jobs.append(scheduler.open(order: ReportSequence(epoch: 1, index: random.below(9))))
             case 1 where jobs.count > 3: _ = scheduler.close(jobs.remove(at: random.below(jobs.count)))
             case 2, 3, 4:
@@ -263,7 +349,7 @@ private struct Simulation {
             #expect(running.count <= 8)
         }
         for job in jobs { _ = scheduler.close(job) }
-        for ticket in running { scheduler.finish(ticket, .failed, bytes: 0, now: now) }
+        for ticket in running + paused { scheduler.finish(ticket, .failed, bytes: 0, now: now) }
         #expect(scheduler.runningCount == 0 && scheduler.inflightBytes == 0 && scheduler.queuedCount == 0)
         let job = scheduler.open(order: nil)
         for _ in 0..<10 { _ = scheduler.ask(job, bytes: 1) }

@@ -50,8 +50,14 @@ public final class Progress: Sendable {
     private let phaseText = Mutex<String>("")
     private let followers = Mutex<[Progress]>([])
 
+    /// Of the one request that this is of; nil: nobody waits for it.
+    let slot: (any RequestSlot)?
+
     /// Starts at zero.
-    public init() {}
+    public init() { slot = nil }
+
+    /// Of one request that runs in a slot.
+    init(slot: any RequestSlot) { self.slot = slot }
 
     /// What is being done, one word.
     public var phase: String {

@@ -50,6 +50,9 @@ struct ByteProgress: Sendable, Equatable {
     /// `bytes`: what it need not move again.
     mutating func beginTry(at bytes: Int = 0) { moved = bytes }
 
+    /// So many milliseconds do not count: it could not have moved anything.
+    mutating func excuse(_ milliseconds: Int64) { advancedAt += max(0, milliseconds) }
+
     mutating func move(_ bytes: Int, now: Int64) {
         moved += bytes
         guard moved > furthest else { return }

@@ -20,16 +20,26 @@ final class Turn: Sendable {
 
     /// Runs `body` when its turn has come. Cancelling `progress` ends the wait with CANCELLED, however long the turn is held;
     /// what `body` waits for is its own affair. Without `progress`: for those who are cancelled together with the holder.
+    ///
+    /// A request gives its slot back while it waits: the holder may need that very slot to go on.
     func take<Value>(
         _ progress: Progress? = nil, _ body: () async throws(StorageError) -> Value
     ) async throws(StorageError) -> Value {
         try progress?.checkCancelled()
-        guard await begin(progress) else { throw StorageError(.cancelled, "cancelled by the caller") }
+        let isFree = state.withLock { state in
+            defer { state.isTaken = true }
+            return !state.isTaken
+        }
+        if !isFree {
+            progress?.slot?.release()
+            guard await join(progress) else { throw StorageError(.cancelled, "cancelled by the caller") }
+        }
         defer { end() }
+        if !isFree { try await progress?.slot?.reclaim() }
         return try await body()
     }
 
-    private func begin(_ progress: Progress?) async -> Bool {
+    private func join(_ progress: Progress?) async -> Bool {
         await withCheckedContinuation { continuation in
             let (isFree, needsWatch) = state.withLock { state -> (Bool, Bool) in
                 guard state.isTaken else {

@@ -79,7 +79,7 @@ struct ObjectDownload: Sendable {
             let download = ObjectDownload(
                 store: store, prefix: prefix, files: files, versions: versions, plans: plans, sink: sink, gate: gate,
                 job: job, progress: progress, life: life)
-            try await UnitQueue(PartPlan.order(plans)).run(gate, life: life) { unit throws(StorageError) in
+            try await UnitQueue(PartPlan.order(plans)).run(gate, job, life: life) { unit throws(StorageError) in
                 try await download.fetch(unit)
             }
         }
@@ -147,10 +147,11 @@ struct ObjectDownload: Sendable {
         var again = 0
         while true {
             do throws(StorageError) {
-                return try await gate.request(job, bytes: range.count) { () throws(StorageError) in
+                return try await gate.request(job, bytes: range.count, life: life) { progress throws(StorageError) in
                     try await store.get(
                         prefix + files[index].path, range: range,
-                        version: index < versions.count ? versions[index] : nil, into: file, shift: 0, progress: life)
+                        version: index < versions.count ? versions[index] : nil, into: file, shift: 0,
+                        progress: progress)
                 }
             } catch {
                 // Another length than was asked for.

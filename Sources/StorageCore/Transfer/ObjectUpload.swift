@@ -68,7 +68,7 @@ struct ObjectUpload: Sendable {
                     uniqueKeysWithValues: plans.indices.lazy.filter { plans[$0].count > 1 }
                         .map { ($0, UploadingFile(plans[$0])) }),
                 journal: journal, gate: gate, progress: progress, life: life, queue: UnitQueue(units), job: job)
-            try await upload.queue.run(gate, life: life) { unit throws(StorageError) in
+            try await upload.queue.run(gate, job, life: life) { unit throws(StorageError) in
                 try await upload.send(unit, past)
             }
         }
@@ -115,11 +115,11 @@ struct ObjectUpload: Sendable {
         let crc = file.plan.crc32c(unit.part, blocks: files[unit.file].blocks)
         let part: UploadedPart
         do throws(StorageError) {
-            part = try await gate.request(job, bytes: range.count) { () throws(StorageError) in
+            part = try await gate.request(job, bytes: range.count, life: life) { progress throws(StorageError) in
                 try await store.putPart(
                     key(unit.file), upload: session.upload, number: unit.part + 1,
                     .file(session.source.file, offset: range.lowerBound, length: range.count), crc32c: crc,
-                    progress: life)
+                    progress: progress)
             }
         } catch {
             guard error.code == .notFound else { throw session.source.reason(error, range, crc32c: crc) }
@@ -137,9 +137,9 @@ struct ObjectUpload: Sendable {
         let body: HTTPBody = record.size == 0 ? .none : .file(source.file, offset: 0, length: record.size)
         var outcome: WriteOutcome
         do throws(StorageError) {
-            outcome = try await gate.request(job, bytes: record.size) { () throws(StorageError) in
+            outcome = try await gate.request(job, bytes: record.size, life: life) { progress throws(StorageError) in
                 try await store.put(
-                    key(index), body, crc32c: record.crc32c, condition: .always, progress: life)
+                    key(index), body, crc32c: record.crc32c, condition: .always, progress: progress)
             }
         } catch {
             throw source.reason(error, 0..<record.size, crc32c: record.crc32c)
@@ -169,8 +169,8 @@ struct ObjectUpload: Sendable {
                 return file.begin(found.upload, source, parts: found.parts)
             }
             let key = key(index)
-            let upload = try await gate.request(job, bytes: 0) { () throws(StorageError) in
-                try await store.startMultipart(key, progress: life)
+            let upload = try await gate.request(job, bytes: 0, life: life) { progress throws(StorageError) in
+                try await store.startMultipart(key, progress: progress)
             }
             try journal.begin(index, .init(key: key, upload: upload, partBytes: file.plan.partBytes))
             return file.begin(upload, source, parts: [])
@@ -185,10 +185,10 @@ struct ObjectUpload: Sendable {
         let record = files[index]
         var failure: StorageError?
         do throws(StorageError) {
-            try await gate.request(job, bytes: 0) { () throws(StorageError) in
+            try await gate.request(job, bytes: 0, life: life) { progress throws(StorageError) in
                 try await store.completeMultipart(
                     key(index), upload: session.upload, parts: parts, size: record.size, crc32c: record.crc32c,
-                    progress: life)
+                    progress: progress)
             }
         } catch { failure = error }
         if let failure {

@@ -35,6 +35,9 @@ final class TransferGate: Sendable {
         state.withLock { ($0.scheduler.runningCount, $0.scheduler.window.size) }
     }
 
+    /// Requests at a time of one job by itself: what others wish for may pass while it runs.
+    func concurrency(_ job: Job) -> Int { state.withLock { $0.scheduler.concurrency(job) } }
+
     /// To be told of what a store suffers that repeats its tries itself.
     func slowDown() { state.withLock { $0.scheduler.slowDown(now: cs_monotonic_ns()) } }
 
@@ -58,21 +61,45 @@ final class TransferGate: Sendable {
         try await body(job, life)
     }
 
-    /// One request of that many bytes, when its turn has come.
+    /// One request of that many bytes, when its turn has come. `body` gets what it is to pass to the store: cancelled with
+    /// `life`, it carries the slot that the request gives back while it waits for something else.
     func request<Value: Sendable>(
-        _ job: Job, bytes: Int, _ body: () async throws(StorageError) -> Value
+        _ job: Job, bytes: Int, life: Progress, _ body: (Progress) async throws(StorageError) -> Value
     ) async throws(StorageError) -> Value {
         guard let ticket = state.withLock({ $0.scheduler.ask(job, bytes: bytes) }) else { throw Self.ended }
         pump()
         guard await isGranted(ticket) else { throw Self.ended }
+        let progress = Progress(slot: Slot(gate: self, ticket: ticket))
+        life.lead(progress)
+        defer { life.release(progress) }
         do throws(StorageError) {
-            let value = try await body()
+            let value = try await body(progress)
             finish(ticket, .moved, bytes)
             return value
         } catch {
             let isSlow = error.code == .throttled || error.code == .timeout || error.code == .network
             finish(ticket, isSlow ? .slowedDown : .failed, 0)
             throw error
+        }
+    }
+
+    private struct Slot: RequestSlot {
+        let gate: TransferGate
+        let ticket: Ticket
+
+        func release() {
+            gate.state.withLock { $0.scheduler.pause(ticket) }
+            gate.pump()
+        }
+
+        func reclaim() async throws(StorageError) {
+            switch gate.state.withLock({ $0.scheduler.resume(ticket) }) {
+            case .running: return
+            case .never: throw TransferGate.ended
+            case .queued:
+                gate.pump()
+                guard await gate.isGranted(ticket) else { throw TransferGate.ended }
+            }
         }
     }
 

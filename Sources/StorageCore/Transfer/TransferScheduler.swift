@@ -6,6 +6,9 @@
 /// A window bounds the requests that run. It grows while that makes the transfer faster and is halved when the store asks
 /// to slow down or connections break. Of several jobs the oldest gets three turns of four, so that checkpoints are
 /// committed in their order, and the newest the fourth, so that it is never left waiting.
+///
+/// Buckets of an endpoint share all this, so that one which is stuck must not stop the others: a request that pauses between
+/// its tries gives its place to others, and a job of which nothing runs gets one beyond the window.
 struct TransferScheduler: Sendable {
     struct Limits: Sendable, Equatable {
         /// Requests at a time, at least 1.
@@ -31,7 +34,7 @@ struct TransferScheduler: Sendable {
     }
     /// One who has requests to make: a report's upload, a restore.
     struct Job: Hashable, Sendable { fileprivate var number: Int }
-    /// One request: queued until `start` names it, running until `finish`.
+    /// One request: queued until `start` names it, running until `finish` or a `pause`.
     struct Ticket: Hashable, Sendable { fileprivate var number: Int }
     enum Outcome: Sendable, Equatable {
         /// Its bytes have moved.
@@ -42,16 +45,45 @@ struct TransferScheduler: Sendable {
         case failed
     }
 
+    /// What becomes of a request whose pause is over.
+    enum Resumption: Sendable, Equatable {
+        /// It had not paused.
+        case running
+        /// `start` will name it again.
+        case queued
+        /// Its job has ended.
+        case never
+    }
+
     private struct Request: Sendable {
         var ticket: Ticket
         var bytes: Int
+        /// It has run before: its bytes were taken from the limit on bytes per second.
+        var isPaid = false
+    }
+    private struct Running: Sendable {
+        var job: Job
+        var request: Request
+        /// What it counts for among the bytes in flight.
+        var cost: Int
     }
     private struct Queue: Sendable {
         var order: ReportSequence
         var terms: Terms
         var requests: [Request] = []
         var first = 0
+        var running = 0
         var isEmpty: Bool { first == requests.count }
+
+        /// Before all others.
+        mutating func putBack(_ request: Request) {
+            if first > 0 {
+                first -= 1
+                requests[first] = request
+            } else {
+                requests.insert(request, at: 0)
+            }
+        }
 
         mutating func take() -> Request? {
             guard first < requests.count else { return nil }
@@ -70,7 +102,8 @@ struct TransferScheduler: Sendable {
     private(set) var window: TransferWindow
     private var bucket: TokenBucket?
     private var queues: [Job: Queue] = [:]
-    private var running: [Ticket: Int] = [:]
+    private var running: [Ticket: Running] = [:]
+    private var paused: [Ticket: Running] = [:]
     private(set) var inflightBytes = 0
     private var serial = 0
     private var turn = 0
@@ -101,6 +134,11 @@ struct TransferScheduler: Sendable {
         window.limit(limits.maximumConcurrency)
     }
 
+    /// Requests at a time of that job by itself, whatever others wish for.
+    func concurrency(_ job: Job) -> Int {
+        max(1, queues[job]?.terms.concurrency ?? usual.maximumConcurrency)
+    }
+
     /// Ends a job; the requests that will never start. Running ones still `finish`.
     mutating func close(_ job: Job) -> [Ticket] {
         guard let queue = queues.removeValue(forKey: job) else { return [] }
@@ -122,16 +160,23 @@ struct TransferScheduler: Sendable {
         var started: [Ticket] = []
         refill(now)
         while let job = next(isHeld: bucket?.isEmpty ?? false) {
-            guard running.count < window.size else {
+            var job = job
+            if running.count >= window.size {
                 window.isFull = true
-                break
+                // Whoever has none running gets one beyond the window, within the limits: what has shrunk it may be the trouble
+                // of another bucket, and what fills it may be stuck there.
+                guard running.count < limits.maximumConcurrency,
+                    let idle = next(isHeld: bucket?.isEmpty ?? false, isIdle: true)
+                else { break }
+                job = idle
             }
             guard let request = queues[job]?.requests[queues[job]?.first ?? 0] else { break }
             let cost = min(request.bytes, Limits.bufferBytes)
             if !running.isEmpty, inflightBytes + cost > limits.maximumInflightBytes { break }
-            if queues[job]?.terms.bytesPerSecond != nil { bucket?.take(request.bytes) }
+            if !request.isPaid, queues[job]?.terms.bytesPerSecond != nil { bucket?.take(request.bytes) }
             _ = queues[job]?.take()
-            running[request.ticket] = cost
+            queues[job]?.running += 1
+            running[request.ticket] = Running(job: job, request: request, cost: cost)
             inflightBytes += cost
             turn &+= 1
             started.append(request.ticket)
@@ -139,9 +184,28 @@ struct TransferScheduler: Sendable {
         return started
     }
 
+    /// A running request waits for something else than its bytes: until `resume` others run in its place.
+    mutating func pause(_ ticket: Ticket) { if let request = stop(ticket) { paused[ticket] = request } }
+
+    /// Queues a paused request again, before the others of its job.
+    mutating func resume(_ ticket: Ticket) -> Resumption {
+        if running[ticket] != nil { return .running }
+        guard var again = paused.removeValue(forKey: ticket), queues[again.job] != nil else { return .never }
+        again.request.isPaid = true
+        queues[again.job]?.putBack(again.request)
+        return .queued
+    }
+
+    private mutating func stop(_ ticket: Ticket) -> Running? {
+        guard let request = running.removeValue(forKey: ticket) else { return nil }
+        inflightBytes -= request.cost
+        queues[request.job]?.running -= 1
+        return request
+    }
+
     /// When `start` is worth another call though nothing finishes; nil: never.
     func nextStart(now: Int64) -> Int64? {
-        guard running.count < window.size, let bucket,
+        guard let bucket, bucket.isEmpty,
             queues.values.contains(where: { !$0.isEmpty && $0.terms.bytesPerSecond != nil })
         else { return nil }
         return bucket.refilled(after: now)
@@ -154,10 +218,11 @@ struct TransferScheduler: Sendable {
         bucket?.refill(now: now, bytesPerSecond: rate)
     }
 
-    /// A request has ended, after having moved so many bytes. Once for each ticket that was started.
+    /// A request has ended, after having moved so many bytes. Once for each ticket that was started; one that has paused has
+    /// nothing to say.
     mutating func finish(_ ticket: Ticket, _ outcome: Outcome, bytes: Int, now: Int64) {
-        guard let cost = running.removeValue(forKey: ticket) else { return }
-        inflightBytes -= cost
+        paused[ticket] = nil
+        guard stop(ticket) != nil else { return }
         switch outcome {
         case .moved: window.moved(bytes, now: now)
         case .slowedDown: window.cut(now: now)
@@ -168,11 +233,14 @@ struct TransferScheduler: Sendable {
     /// The store asked to slow down within a request that goes on.
     mutating func slowDown(now: Int64) { window.cut(now: now) }
 
-    /// Whose turn it is. `isHeld`: not theirs who wait for a limit on bytes per second.
-    private func next(isHeld: Bool) -> Job? {
+    /// Whose turn it is. `isHeld`: not theirs who wait for a limit on bytes per second; `isIdle`: only theirs of whom nothing
+    /// runs.
+    private func next(isHeld: Bool, isIdle: Bool = false) -> Job? {
         var oldest: (job: Job, order: ReportSequence)?
         var newest: (job: Job, order: ReportSequence)?
-        for (job, queue) in queues where !queue.isEmpty && !(isHeld && queue.terms.bytesPerSecond != nil) {
+        for (job, queue) in queues where !queue.isEmpty {
+            if isHeld, queue.terms.bytesPerSecond != nil { continue }
+            if isIdle, queue.running > 0 { continue }
             if let old = oldest, (old.order, old.job.number) <= (queue.order, job.number) {
             } else {
                 oldest = (job, queue.order)

@@ -26,13 +26,14 @@ final class UnitQueue: Sendable {
 
     func putBack(_ units: [PartPlan.Unit]) { state.withLock { $0.again.append(contentsOf: units.reversed()) } }
 
-    /// Has `body` done for every unit, by as many workers as may have requests at a time. The first error is thrown, and
-    /// cancels `life`: what runs beside it would be in vain.
+    /// Has `body` done for every unit, by as many workers as the job may have requests at a time by its own terms: the gate
+    /// holds it to those of others while they last. The first error is thrown, and cancels `life`: what runs beside it would be
+    /// in vain.
     func run(
-        _ gate: TransferGate, life: Progress,
+        _ gate: TransferGate, _ job: TransferGate.Job, life: Progress,
         _ body: @escaping @Sendable (PartPlan.Unit) async throws(StorageError) -> Void
     ) async throws(StorageError) {
-        let workers = min(units.count, gate.limits.maximumConcurrency)
+        let workers = min(units.count, gate.concurrency(job))
         guard workers > 0 else { return }
         do throws(StorageError) {
             try await Engine.shared.forEach(Array(0..<workers), limit: workers) { [self] _ throws(StorageError) in

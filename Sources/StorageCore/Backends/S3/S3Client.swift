@@ -97,7 +97,12 @@ final class S3Client: Sendable {
             case .again: break
             case .wait(let pause):
                 let token = budget.withLock { $0.take(now: environment.bootMilliseconds()) }
+                progress.slot?.release()
                 try await sleep(max(pause, token), progress)
+                let rested = environment.bootMilliseconds()
+                try await progress.slot?.reclaim()
+                // To wait for others is not to fail.
+                bytes.withLock { $0.excuse(environment.bootMilliseconds() - rested) }
             case .giveUp:
                 failure.error.details.append(("attempts", JSONValue(attempts.number)))
                 failure.error = redacted(failure.error, used)
