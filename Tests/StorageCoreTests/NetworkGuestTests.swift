@@ -218,14 +218,77 @@ struct ProxyTests {
         }
     }
 
-    @Test func `the variables of curl decide, the small ones first`() {
-        func options(_ variables: [String: String]) -> ProxyOptions { ProxyOptions.from { variables[$0] } }
-        #expect(options([:]) == ProxyOptions())
+    @Test func `the variables of curl decide, the small ones first`() throws {
+        func options(_ variables: [String: String]) throws -> ProxyOptions {
+            try ProxyOptions.from { variables[$0] }
+        }
+        #expect(try options([:]) == ProxyOptions())
         #expect(
-            options(["http_proxy": "a", "https_proxy": "b", "HTTPS_PROXY": "c", "no_proxy": "d", "NO_PROXY": "e"])
+            try options(["http_proxy": "a", "https_proxy": "b", "HTTPS_PROXY": "c", "no_proxy": "d", "NO_PROXY": "e"])
                 == ProxyOptions(http: "a", https: "b", exceptions: "d"))
-        #expect(options(["HTTP_PROXY": "evil"]) == ProxyOptions())
-        #expect(options(["ALL_PROXY": "x", "HTTPS_PROXY": "c"]) == ProxyOptions(http: "x", https: "c"))
+        #expect(try options(["HTTP_PROXY": "evil"]) == ProxyOptions())
+        #expect(try options(["ALL_PROXY": "x", "HTTPS_PROXY": "c"]) == ProxyOptions(http: "x", https: "c"))
         #expect(ProxyOptions(http: "a", https: "b").proxy(scheme: "https") == "b")
+    }
+
+    @Test(arguments: [
+        "proxy", "proxy:3128", "http://proxy:3128/", "HTTPS://proxy", "socks5h://u:p@10.0.0.1:1080",
+        "socks://[::1]:1080",
+        "u:p%40ss%2Fword@proxy:3128", "http://u@proxy_1.example",
+    ])
+    func `what curl takes for a proxy is taken`(url: String) throws {
+        #expect(try ProxyOptions.from { ["https_proxy": url][$0] }.https == url)
+    }
+
+    @Test(arguments: [
+        "ftp://user:hunter2@proxy:3128", "http//user:hunter2@proxy", "http://user:hunter2@proxy:port",
+        "http://user:hunter2@", "http://user:hunter2@proxy:99999", "http://user:hun/ter2@proxy", "user:hunter2@pro xy",
+        "http://user:hun@ter2@proxy", "http://user:hun%0ater2@proxy", "http://user:hunter2 @proxy:3128",
+        "user:hunter2#@x",
+        "http://user:hunter2@[::1", "://user:hunter2@proxy",
+    ])
+    func `P11 a malformed proxy is refused at open, by the variable's name alone`(url: String) throws {
+        for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"] {
+            var environment = Environment.system
+            environment.variable = { $0 == name ? url : nil }
+            let error = try #require(
+                throws: StorageError.self,
+                performing: {
+                    try S3Store.open(
+                        bucket: "b", prefix: "", query: [(key: "endpoint_override", value: "http://127.0.0.1:1")],
+                        storageOptions: nil, retryTimeoutMilliseconds: 1000, environment: environment)
+                })
+            #expect(error.code == .invalidArgument && !error.isRetryable)
+            #expect(error.message.contains(name) && error.detailsDocument["name"] == .string(name))
+            let said = error.message + "\(error.detailsDocument)"
+            #expect(!said.contains("hun") && !said.contains("ter2") && !said.contains("user:h"))
+        }
+    }
+
+    @Test(arguments: [
+        "ftp://user:hunter2@127.0.0.1:1", "http://user:hunter2@127.0.0.1:port", "http://user:hunter2@[::1",
+        "http://user:" + String(repeating: "hunter2", count: 60) + "@127.0.0.1:port",
+    ])
+    func `P11 what curl says of a proxy's URL is not repeated, and is for good`(url: String) async throws {
+        let store = HTTPURL(scheme: "http", host: "store.example", port: nil, path: "/")
+        do {
+            _ = try await get(store, ProxyOptions(http: url))
+            Issue.record("was answered")
+        } catch {
+            #expect(error.code == .network && !error.isRetryable)
+            #expect(error.message.contains("proxy"))
+            #expect(!(error.message + "\(error.detailsDocument)").contains("hunter"))
+        }
+    }
+
+    @Test func `P11 a proxy's user is left out of whatever words`() {
+        func shown(_ words: String, _ proxy: String) -> String { ProxyURL.withoutUser(words, proxy: proxy) }
+        #expect(shown("no route to http://u:pass@p:1", "http://u:pass@p:1") == "no route to http://…@p:1")
+        #expect(shown("no route to p", "http://u:pass@p:1") == "no route to p")
+        #expect(shown("no route to p", "http://p:1") == "no route to p")
+        #expect(shown("no route to p", "") == "no route to p")
+        for said in ["login of pa%40ss failed", "login of pa@ss failed"] {
+            #expect(shown(said, "http://u:pa%40ss@p:1") == "(words that repeat a password)")
+        }
     }
 }

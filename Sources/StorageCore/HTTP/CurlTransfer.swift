@@ -108,11 +108,12 @@ final class CurlTransfer: @unchecked Sendable {
         // A server that refuses early may close before it has read what we send: its word counts, not the reset.
         let isRefused = reader.isComplete(announced: Int(state.announced)) && reader.status >= 400
         guard code == 0 || isRefused else {
-            let words = String(cString: cs_curl_transfer_error(handle, code))
+            let said = String(cString: cs_curl_transfer_error(handle, code))
+            let words = ProxyURL.withoutUser(said, proxy: proxies.proxy(scheme: request.url.scheme))
             return fail(
                 error(
                     "\(CurlCode.phase(code)): \(words) (\(state.sent) bytes up, \(state.received) bytes down)",
-                    code: code, isRetryable: CurlCode.isRetryable(code)))
+                    code: code, isRetryable: CurlCode.isRetryable(code) && !ProxyURL.isAboutURL(said)))
         }
         do throws(StorageError) {
             answer(.success(try reader.response(shown: request.url.shown, method: request.method)))

@@ -9,7 +9,7 @@ struct CurlTransport: HTTPTransport {
     private let loops: CurlLoops
 
     /// On the loops of an engine, which all transports of a process share.
-    init(tls: TLSOptions, proxies: ProxyOptions = .system(environment: .system), engine: Engine = .shared) {
+    init(tls: TLSOptions, proxies: ProxyOptions = ProxyOptions(), engine: Engine = .shared) {
         self.tls = tls
         self.proxies = proxies
         loops = engine.only(CurlLoops.self) { CurlLoops() }

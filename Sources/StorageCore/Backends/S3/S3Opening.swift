@@ -4,7 +4,7 @@ extension S3Store {
     /// `query` is that of the URI, `storageOptions` a JSON object that wins over it; AWS's environment variables and
     /// configuration files say what neither does. Conditional writes are tried in `probesBelow`, a directory below the prefix.
     /// `retryTimeoutMilliseconds` holds without `retry_timeout_s`. Fails with
-    /// INVALID_ARGUMENT. `onTrouble` is told when the store asks to slow down and when connections break.
+    /// INVALID_ARGUMENT, also for a proxy's URL in the environment that is none. `onTrouble` is told when the store asks to slow down and when connections break.
     static func open(
         bucket: String, prefix: String, probesBelow: String = "", query: [(key: String, value: String)],
         storageOptions: JSONValue?,
@@ -20,7 +20,7 @@ extension S3Store {
             tls = TLSOptions(caFile: bundle, caDirectory: options.certificateDirectory)
         }
         // Services of credentials are AWS's own whatever is said of the store's certificate.
-        let proxies = ProxyOptions.system(environment: environment)
+        let proxies = try ProxyOptions.system(environment: environment)
         let asking = AuthContext(transport: CurlTransport(tls: tls, proxies: proxies), files: files)
         tls.verifies = options.verifiesCertificates
         return try open(
