@@ -211,6 +211,24 @@ import Testing
         #expect(upload == "U" && s3.memory.current.checksums == .refused)
     }
 
+    @Test func `P5 a refusal of the start that is not S3's is asked for again before checksums are left out`()
+        async throws
+    {
+        for refusals in [1, 2] {
+            let s3 = try ScriptedS3 { request, number in
+                number < refusals
+                    ? HTTPResponse(400, [:], "<html>bad gateway</html>")
+                    : HTTPResponse(
+                        200, [:],
+                        "<InitiateMultipartUploadResult><UploadId>U</UploadId></InitiateMultipartUploadResult>")
+            }
+            let upload = try await s3.store.startMultipart("k", progress: progress)
+            #expect(upload == "U" && s3.memory.current.checksums == (refusals == 1 ? .unknown : .refused))
+            let announced = s3.transport.requests.map { $0["x-amz-checksum-algorithm"] != nil }
+            #expect(announced == (refusals == 1 ? [true, true] : [true, true, false]))
+        }
+    }
+
     // MARK: - Listings and deletions
 
     private func list(_ body: String, _ more: String = "") -> HTTPResponse {

@@ -105,6 +105,101 @@ import Testing
         #expect(error?.code == .invalidArgument && s3.memory.current.checksums == .unknown)
     }
 
+    @Test func `P5 one refusal that is not S3's does not end the sending of checksums, a second one in a row does`()
+        async throws
+    {
+        for isOnce in [true, false] {
+            let s3 = try ScriptedS3 { request, number in
+                let crc = request["x-amz-checksum-crc32c"]
+                if let crc, isOnce, number > 0 {
+                    return HTTPResponse(200, ["etag": "\"e\"", "x-amz-checksum-crc32c": crc])
+                }
+                return crc == nil
+                    ? HTTPResponse(200, ["etag": "\"e\""]) : HTTPResponse(400, [:], "<html>bad gateway</html>")
+            }
+            try await s3.store.put("k", [1])
+            #expect(s3.memory.current.checksums == .unknown)
+            try await s3.store.put("k", [1])
+            #expect(s3.memory.current.checksums == (isOnce ? .verified : .refused))
+            #expect(s3.lines.count == (isOnce ? 3 : 4))
+        }
+    }
+
+    @Test func `P5 refusals side by side that are not S3's count as one`() {
+        let memory = S3BucketMemory()
+        let refusal = S3Refusal(
+            status: 400, code: "", error: StorageError(.invalidArgument, ""), followsUncertainty: false,
+            isDocument: false)
+        let before = S3Integrity(choice: .auto, support: .unknown)
+        for _ in 0..<5 { memory.learn(from: refusal, of: before) }
+        #expect(memory.current.checksums == .unknown)
+        let after = S3Integrity(
+            choice: .auto, support: .unknown, doubtfulRefusals: memory.current.doubtfulRefusals)
+        memory.learn(from: refusal, of: after)
+        #expect(memory.current.checksums == .refused)
+    }
+
+    @Test func `P5 a refusal is not blamed on the checksum while the request without it has not succeeded`()
+        async throws
+    {
+        let s3 = try ScriptedS3 { request, number throws(StorageError) in
+            if request["x-amz-checksum-crc32c"] != nil { return .error(400, "InvalidRequest") }
+            throw StorageError(.network, "no route", isRetryable: false)
+        }
+        // Others see no verdict meanwhile, and the error is that of the network.
+        let error = await failure { () async throws(StorageError) in try await s3.store.put("k", [1]) }
+        #expect(error?.code == .network && error?.message.contains("no route") == true)
+        #expect(s3.memory.current.checksums == .unknown)
+        // A condition that does not hold says nothing of the checksum.
+        let lost = try ScriptedS3 { request, _ in
+            if request.method == "HEAD" { return HTTPResponse(200, ["content-length": "9", "etag": "\"o\""]) }
+            return request["x-amz-checksum-crc32c"] != nil
+                ? .error(400, "InvalidRequest") : .error(412, "PreconditionFailed")
+        }
+        #expect(try await lost.store.put("k", [1], .ifAbsent) == .refused)
+        #expect(lost.memory.current.checksums == .unknown)
+    }
+
+    @Test func `P5 while a write is tried without its checksum others go on to send theirs`() async throws {
+        let memory = Mutex<S3BucketMemory?>(nil)
+        let seen = Mutex<[S3BucketMemory.ChecksumSupport?]>([])
+        let s3 = try ScriptedS3 { request, _ in
+            if request["x-amz-checksum-crc32c"] != nil { return .error(400, "InvalidRequest") }
+            seen.withLock { $0.append(memory.withLock { $0?.current.checksums }) }
+            return HTTPResponse(200, ["etag": "\"e\""])
+        }
+        memory.withLock { $0 = s3.memory }
+        try await s3.store.put("k", [1])
+        #expect(seen.withLock { $0 } == [.unknown] && s3.memory.current.checksums == .refused)
+    }
+
+    @Test(arguments: ["put", "start", "part"])
+    func `P7 a write that is cancelled, or throttled, on its second try says so`(operation: String) async throws {
+        let progress = Progress()
+        for isCancelled in [true, false] {
+            let s3 = try ScriptedS3([JSONMember("max_retries", 1)]) { request, _ in
+                let isFirst = ["x-amz-checksum-crc32c", "x-amz-checksum-algorithm"].contains { request[$0] != nil }
+                if isFirst { return .error(400, "InvalidRequest") }
+                if isCancelled { progress.cancel() }
+                return .error(503, "SlowDown")
+            }
+            let progress = isCancelled ? progress : Progress()
+            let error = await failure { () async throws(StorageError) in
+                switch operation {
+                case "put":
+                    _ = try await s3.store.put(
+                        "k", .bytes([1]), crc32c: CRC32C.of([1]), condition: .always, progress: progress)
+                case "start": _ = try await s3.store.startMultipart("k", progress: progress)
+                default:
+                    _ = try await s3.store.putPart(
+                        "k", upload: "U", number: 1, .bytes([1]), crc32c: CRC32C.of([1]), progress: progress)
+                }
+            }
+            #expect(error?.code == (isCancelled ? .cancelled : .throttled))
+            #expect(s3.memory.current.checksums == .unknown)
+        }
+    }
+
     @Test func `checksum=crc32c means it, and checksum=none sends none`() async throws {
         let strict = try ScriptedS3([JSONMember("checksum", "crc32c")]) { _, _ in HTTPResponse(200, ["etag": "\"e\""]) }
         let error = await failure { () async throws(StorageError) in try await strict.store.put("k", [1]) }

@@ -16,6 +16,9 @@ final class S3BucketMemory: Sendable {
         /// Where the bucket said that it is.
         var region: String?
         var checksums = ChecksumSupport.unknown
+        /// Refusals that had not S3's form, of requests that went through without their checksum, one after another. A proxy may
+        /// have said the first.
+        var doubtfulRefusals = 0
         var createsConditionally: Bool?
         var replacesConditionally: Bool?
         var deletesInBatches = true
@@ -28,6 +31,16 @@ final class S3BucketMemory: Sendable {
     let probing = Turn()
 
     var current: Facts { facts.withLock { $0 } }
+
+    /// A request that was refused has gone through without its checksum.
+    func learn(from refusal: S3Refusal, of integrity: S3Integrity) {
+        learn { facts in
+            guard facts.checksums == .unknown else { return }
+            // Those that ran side by side count once.
+            facts.doubtfulRefusals = max(facts.doubtfulRefusals, integrity.doubtfulRefusals + 1)
+            if refusal.isDocument || facts.doubtfulRefusals >= 2 { facts.checksums = .refused }
+        }
+    }
 
     func learn(_ change: (inout Facts) -> Void) { facts.withLock { change(&$0) } }
 

@@ -5,6 +5,8 @@
 struct S3Integrity: Sendable, Equatable {
     let choice: S3Options.Checksum
     let support: S3BucketMemory.ChecksumSupport
+    /// See `S3BucketMemory.Facts.doubtfulRefusals`.
+    var doubtfulRefusals = 0
 
     /// MD5 takes longer than the network for more than this.
     static let largestMD5 = 8 << 20
@@ -31,6 +33,16 @@ struct S3Integrity: Sendable, Equatable {
         if refusal.status == 501 || refusal.code == "NotImplemented" { return true }
         let codes = ["InvalidRequest", "InvalidArgument", "InvalidDigest", "BadRequest", "UnsupportedHeader"]
         return refusal.status == 400 && (codes.contains(refusal.code) || refusal.code.isEmpty)
+    }
+
+    /// The same for a store that refuses the checksum's header.
+    var refused: S3Integrity { S3Integrity(choice: choice, support: .refused) }
+
+    /// What to say of a request that was refused, and did not work without its checksum either: the store's first word,
+    /// unless there is none to the second one.
+    static func error(_ refusal: S3Refusal, without second: StorageError) -> StorageError {
+        let isAnswer = ![.cancelled, .closed, .network, .timeout].contains(second.code) && !second.isRetryable
+        return isAnswer ? refusal.error : second
     }
 
     /// Headers for content in one request.

@@ -38,7 +38,9 @@ final class S3Store: ObjectStore {
 
     /// What to send along with content, as far as it is known what the store takes.
     var integrity: S3Integrity {
-        S3Integrity(choice: client.options.checksum, support: client.memory.current.checksums)
+        let facts = client.memory.current
+        return S3Integrity(
+            choice: client.options.checksum, support: facts.checksums, doubtfulRefusals: facts.doubtfulRefusals)
     }
 
     // MARK: - Reading

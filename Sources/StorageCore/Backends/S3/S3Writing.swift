@@ -12,9 +12,10 @@ extension S3Store {
         return try await write(key, content, crc32c: crc32c, condition: condition, progress: progress)
     }
 
-    /// As `put`, without asking whether the store honours the condition.
+    /// As `put`, without asking whether the store honours the condition. `integrity`: nil for what is known of the store.
     func write(
-        _ key: String, _ content: HTTPBody, crc32c: UInt32, condition: WriteCondition, progress: Progress
+        _ key: String, _ content: HTTPBody, crc32c: UInt32, condition: WriteCondition,
+        integrity given: S3Integrity? = nil, progress: Progress
     ) async throws(StorageError) -> WriteOutcome {
         var plain = S3Operation("PutObject", "PUT", key: try client.keys.whole(key))
         plain.body = content
@@ -24,7 +25,7 @@ extension S3Store {
         case .ifAbsent: plain.headers.append(HTTPHeader("If-None-Match", "*"))
         case .ifVersion(let version): plain.headers.append(HTTPHeader("If-Match", version))
         }
-        let integrity = self.integrity
+        let integrity = given ?? self.integrity
         var operation = plain.with(try integrity.headers(content, crc32c: crc32c))
         if integrity.sendsCRC32C { operation.crc32c = crc32c }
         switch try await sendCreating(operation, progress: progress) {
@@ -32,7 +33,8 @@ extension S3Store {
             return try await stored(key, success, content, crc32c, integrity, progress: progress)
         case .refusal(let refusal):
             if integrity.isAboutChecksums(refusal), condition == .always || !isAboutCondition(refusal) {
-                return try await withoutChecksum(key, content, crc32c, condition, refusal, progress: progress)
+                return try await withoutChecksum(
+                    key, content, crc32c, condition, refusal, integrity, progress: progress)
             }
             return try await refused(key, refusal, content, crc32c, condition, progress: progress)
         }
@@ -41,15 +43,17 @@ extension S3Store {
     /// The same without the CRC-32C; that it works then is what is remembered.
     private func withoutChecksum(
         _ key: String, _ content: HTTPBody, _ crc32c: UInt32, _ condition: WriteCondition, _ refusal: S3Refusal,
-        progress: Progress
+        _ integrity: S3Integrity, progress: Progress
     ) async throws(StorageError) -> WriteOutcome {
-        client.memory.learn { if $0.checksums == .unknown { $0.checksums = .refused } }
+        let outcome: WriteOutcome
         do throws(StorageError) {
-            return try await write(key, content, crc32c: crc32c, condition: condition, progress: progress)
+            outcome = try await write(
+                key, content, crc32c: crc32c, condition: condition, integrity: integrity.refused, progress: progress)
         } catch {
-            client.memory.learn { if $0.checksums == .refused { $0.checksums = .unknown } }
-            throw refusal.error
+            throw S3Integrity.error(refusal, without: error)
         }
+        if case .stored = outcome { client.memory.learn(from: refusal, of: integrity) }
+        return outcome
     }
 
     // MARK: - Stored
