@@ -450,6 +450,29 @@ import Testing
         #expect(verified["ok"] == true)
     }
 
+    @Test(arguments: ["new and longer", "n"])
+    func `P5 a sidecar that is replaced while it is restored is one of both, whole`(replacement: String) async throws {
+        let opened = try await fixture.open()
+        let entry = try await fixture.commit(opened, 0)
+        let fixture = fixture
+        let key = "storage/run/\(entry.physicalName)/\(FileTree.sidecarName)"
+        let (old, new) = (Array(#"{"a":1}"#.utf8), Array(replacement.utf8))
+        fixture.memory.place(key, old)
+        let view = try RunFixtureView(fixture) { moment, call in
+            // As late as its bytes are asked for, whatever was asked before.
+            guard moment == .before, call.key == key, [.get, .getRange].contains(call.operation) else { return }
+            fixture.memory.place(key, new)
+        }
+        let target = fixture.tree.at("target")
+        let result = try await CheckpointAccess(
+            "\(fixture.root)/\(entry.physicalName)", environment: .system, opener: view.opener
+        )
+        .download(to: target, verify: true, progress: Progress())
+        let restored = try OpenFile(Path.join(target, FileTree.sidecarName), O_RDONLY).readAll(limit: 1 << 20)
+        #expect(restored == new)
+        #expect(result["files"] == 2 && result["verified"] == true)
+    }
+
     // MARK: - Retention
 
     @Test func `what is displaced is un-committed, then deleted`() async throws {

@@ -142,12 +142,16 @@ struct ObjectCheckpointAccess: Sendable {
     ) async throws(StorageError) -> Restore.Result {
         let files = files(progress)
         let foreign = content.manifest == nil ? try await files.list() : [:]
-        let plan = try await plan(content, foreign, verify: verify, files)
+        var plan = try await plan(content, foreign, verify: verify)
+        let data = plan.files
+        let sidecar = content.manifest == nil ? nil : try await sidecar(progress)
+        if let sidecar { plan.files.append(FilePass.Input(sidecar: sidecar)) }
         return try await Restore.run(
             plan, to: destination, verified: content.manifest != nil && verify, progress: progress
         ) { root throws(StorageError) in
             try plan.builder.begin(in: root, progress: progress)
-            try await files.download(plan.files, into: root)
+            try await files.download(data, into: root)
+            if let sidecar { try write(sidecar, into: root, progress) }
             if content.manifest == nil { try checkUnchanged(foreign, try await files.list()) }
             try plan.builder.makeLinks(in: root, progress: progress)
         }
@@ -170,14 +174,26 @@ struct ObjectCheckpointAccess: Sendable {
         }
     }
 
+    /// In one request: it may be replaced at any time, and no CRC would tell a mixture.
+    private func sidecar(_ progress: Progress) async throws(StorageError) -> [UInt8]? {
+        try await objects.get(FileTree.sidecarName, limit: 64 << 20, progress: progress)?.bytes
+    }
+
+    private func write(_ sidecar: [UInt8], into root: RootDirectory, _ progress: Progress) throws(StorageError) {
+        progress.expect(bytes: sidecar.count, files: 1)
+        let name = FileTree.sidecarName
+        let descriptor = try root.open(name, O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
+        let file = OpenFile(owning: descriptor.release(), path: root.full(name))
+        try file.write(sidecar)
+        try file.close()
+        progress.advance(bytes: sidecar.count, files: 1)
+    }
+
     private func plan(
-        _ content: Content, _ foreign: [[UInt8]: ObjectSummary], verify: Bool, _ files: ObjectFiles
+        _ content: Content, _ foreign: [[UInt8]: ObjectSummary], verify: Bool
     ) async throws(StorageError) -> RestorePlan {
         guard let manifest = content.manifest else { return try RestorePlan(foreign: foreign, address) }
-        var inputs = manifest.files.filter { $0.kind == .file }.map { FilePass.Input($0, verify: verify) }
-        if let sidecar = try await objects.head(FileTree.sidecarName, progress: files.progress) {
-            inputs.append(FilePass.Input(FileTree.sidecarName, sidecar))
-        }
+        let inputs = manifest.files.filter { $0.kind == .file }.map { FilePass.Input($0, verify: verify) }
         return RestorePlan(builder: TreeBuilder(manifest.files), files: inputs)
     }
 
@@ -326,6 +342,13 @@ extension FilePass.Input {
             path: record.path, size: record.size, mayHaveHoles: false, mode: record.mode,
             modifiedNanoseconds: record.modifiedNanoseconds, signature: nil,
             expectedBlocks: verify ? record.blocks : nil)
+    }
+
+    /// For the sidecar, whose bytes are there.
+    fileprivate init(sidecar: [UInt8]) {
+        self.init(
+            path: FileTree.sidecarName, size: sidecar.count, mayHaveHoles: false, mode: 0o644, modifiedNanoseconds: 0,
+            signature: nil, expectedBlocks: nil)
     }
 
     /// To fetch an object of which no more is known.
