@@ -175,6 +175,60 @@ import Testing
         #expect(await complete(done) == nil && done.lines.count == 4)
     }
 
+    /// As Ceph: the answer to a later try is lost, and from then on every other one fails.
+    @Test(arguments: [true, false])
+    func `P4 a Complete that succeeded at any try is found at the next look, not when time is up`(answers: Bool)
+        async throws
+    {
+        let tries = Counter()
+        let isThere = Flag()
+        let s3 = try ScriptedS3(retryTimeout: 3_600_000) { request, _ throws(StorageError) in
+            switch request.method {
+            case "HEAD": return isThere.isSet ? HTTPResponse(200, ["content-length": "2"]) : HTTPResponse(404)
+            case "GET":
+                return HTTPResponse(200, [:], "<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>")
+            default:
+                let number = tries.next()
+                if number == 6 {
+                    isThere.raise()
+                    throw .broken
+                }
+                if answers { return .error(500, "InternalError") }
+                throw .broken
+            }
+        }
+        #expect(await complete(s3) == nil)
+        #expect(tries.next() == 7)
+    }
+
+    @Test func `P7 a Complete that never succeeds ends after retry_timeout_s, or max_retries`() async throws {
+        for isLimited in [false, true] {
+            let clock = FakeClock(step: 100)
+            let option = isLimited ? JSONMember("max_retries", 5) : JSONMember("retry_timeout_s", 20)
+            let s3 = try ScriptedS3([option], retryTimeout: 3_600_000, environment: clock.environment) { request, _ in
+                switch request.method {
+                case "HEAD": HTTPResponse(404)
+                case "GET":
+                    HTTPResponse(200, [:], "<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>")
+                default: .error(500, "InternalError")
+                }
+            }
+            let error = await complete(s3)
+            #expect(error?.code == .network && error?.detailsDocument["error_code"] == "InternalError")
+            let tries = s3.lines.count { $0.hasPrefix("POST") }
+            #expect(error?.detailsDocument["attempts"]?.intValue == tries)
+            #expect(isLimited ? tries == 6 : (5...200).contains(tries))
+        }
+    }
+
+    @Test func `P5 a Complete whose checksum is refused is sent a few times, not for an hour`() async throws {
+        let s3 = try ScriptedS3(retryTimeout: 3_600_000) { request, _ in
+            request.method == "HEAD" ? HTTPResponse(404) : .error(400, "BadDigest")
+        }
+        let error = await complete(s3)
+        #expect(error?.code == .checksum && s3.lines.count { $0.hasPrefix("POST") } == 3)
+    }
+
     @Test func `a conflict at Complete passes`() async throws {
         let attested = attesting(crc)
         let s3 = try ScriptedS3 { _, number in
@@ -227,6 +281,18 @@ import Testing
             let announced = s3.transport.requests.map { $0["x-amz-checksum-algorithm"] != nil }
             #expect(announced == (refusals == 1 ? [true, true] : [true, true, false]))
         }
+    }
+
+    @Test func `P5 a refusal of a part that is not S3's does not leave its checksum out`() async throws {
+        let s3 = try ScriptedS3 { request, number in
+            let crc = request["x-amz-checksum-crc32c"] ?? ""
+            return number == 0
+                ? HTTPResponse(400, [:], "<html>bad gateway</html>")
+                : HTTPResponse(200, ["etag": "\"e\"", "x-amz-checksum-crc32c": crc])
+        }
+        _ = try await s3.store.putPart("k", upload: "U", number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
+        #expect(s3.transport.requests.map { $0["x-amz-checksum-crc32c"] != nil } == [true, true])
+        #expect(s3.memory.current.checksums == .verified)
     }
 
     // MARK: - Listings and deletions
@@ -312,6 +378,65 @@ import Testing
             try await silent.store.delete(["a", "b"], progress: progress)
         }
         #expect(nothing?.code == .network)
+    }
+
+    /// Counts the pauses of a request: it gives its slot back for each.
+    private final class Slot: RequestSlot {
+        let pauses = Counter()
+        func release() { _ = pauses.next() }
+        func reclaim() async throws(StorageError) {}
+    }
+
+    private func throttled(_ keys: String...) -> HTTPResponse {
+        let errors = keys.map { "<Error><Key>p/\($0)</Key><Code>SlowDown</Code></Error>" }.joined()
+        return HTTPResponse(200, [:], "<DeleteResult>\(errors)</DeleteResult>")
+    }
+
+    @Test func `keys whose deletion is throttled are asked for again after a pause, and the window hears of it`()
+        async throws
+    {
+        let slot = Slot()
+        let troubles = Counter()
+        let answers = throttled("a", "b")
+        let s3 = try ScriptedS3(onTrouble: { if $0 == .throttled { _ = troubles.next() } }) { _, number in
+            number < 12 ? answers : HTTPResponse(200, [:], "<DeleteResult/>")
+        }
+        try await s3.store.delete(["a", "b"], progress: Progress(slot: slot))
+        #expect(s3.lines.count == 13)
+        #expect(slot.pauses.next() == 12 && troubles.next() == 12)
+    }
+
+    @Test func `P7 keys whose deletion is always throttled are an error after retry_timeout_s, or max_retries`()
+        async throws
+    {
+        let answers = throttled("b", "c")
+        for isLimited in [false, true] {
+            let clock = FakeClock(step: 100)
+            let option = isLimited ? JSONMember("max_retries", 2) : JSONMember("retry_timeout_s", 20)
+            let s3 = try ScriptedS3([option], retryTimeout: 3_600_000, environment: clock.environment) { _, _ in answers
+            }
+            let error = await failure { () async throws(StorageError) in
+                try await s3.store.delete(["a", "b", "c"], progress: progress)
+            }
+            #expect(error?.code == .throttled && error?.detailsDocument["path"] == "s3://bucket/p/c")
+            #expect(error?.message.hasSuffix(", and of 1 more") == true)
+            #expect(isLimited ? s3.lines.count == 3 : (5...200).contains(s3.lines.count))
+        }
+    }
+
+    @Test func `rounds pause ever longer, until something gets further or the time is over`() {
+        var rounds = S3Rounds(policy: RetryPolicy(timeoutMilliseconds: 10_000), now: 0)
+        let error = StorageError(.throttled, "", isRetryable: true)
+        #expect(rounds.pause(after: error, tries: 3, now: 100, random: 1) == 400)
+        #expect(rounds.pause(after: error, now: 500, random: 1) == 800)
+        #expect(rounds.pause(after: error, asked: 3000, now: 500, random: 1) == 3000)
+        rounds.advance(now: 600)
+        #expect(rounds.pause(after: error, now: 700, random: 1) == 100)
+        rounds.excuse(5000)
+        #expect(rounds.pause(after: error, now: 15_500, random: 1) == 100)
+        #expect(rounds.pause(after: error, now: 15_600, random: 1) == nil)
+        var once = S3Rounds(policy: RetryPolicy(timeoutMilliseconds: 10_000), now: 0)
+        #expect(once.pause(after: StorageError(.permissionDenied, ""), now: 1, random: 1) == nil)
     }
 
     @Test func `a store without batches, and keys that XML cannot carry, get single deletions`() async throws {

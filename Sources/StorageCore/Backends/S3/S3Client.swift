@@ -96,13 +96,8 @@ final class S3Client: Sendable {
             switch attempts.next(after: failure, elapsedMilliseconds: idle, random: random()) {
             case .again: break
             case .wait(let pause):
-                let token = budget.withLock { $0.take(now: environment.bootMilliseconds()) }
-                progress.slot?.release()
-                try await sleep(max(pause, token), progress)
-                let rested = environment.bootMilliseconds()
-                try await progress.slot?.reclaim()
-                // To wait for others is not to fail.
-                bytes.withLock { $0.excuse(environment.bootMilliseconds() - rested) }
+                let waited = try await rest(pause, progress)
+                bytes.withLock { $0.excuse(waited) }
             case .giveUp:
                 failure.error.details.append(("attempts", JSONValue(attempts.number)))
                 failure.error = redacted(failure.error, used)
@@ -110,7 +105,8 @@ final class S3Client: Sendable {
                 return .refusal(
                     S3Refusal(
                         status: failure.status, code: failure.code, error: failure.error,
-                        followsUncertainty: attempts.isUncertain, isDocument: failure.isDocument))
+                        followsUncertainty: attempts.isUncertain, isDocument: failure.isDocument,
+                        askedPauseMilliseconds: failure.askedPauseMilliseconds))
             }
         }
     }
@@ -198,9 +194,40 @@ final class S3Client: Sendable {
 
     // MARK: - Between tries
 
-    private func tell(of failure: S3Failure) {
+    /// Tells whoever bounds the requests.
+    func tell(of failure: S3Failure) {
         if failure.remedy == .slowDown { onTrouble?(.throttled) }
         if failure.status == 0, failure.error.code == .timeout || failure.error.isRetryable { onTrouble?(.timedOut) }
+    }
+
+    /// For an operation that goes on in rounds.
+    func rounds() -> S3Rounds { S3Rounds(policy: policy, now: environment.bootMilliseconds()) }
+
+    /// The pause between two rounds, as between tries; `error`, with the number of tries, when there is to be no further one.
+    func pause(
+        _ rounds: inout S3Rounds, after error: StorageError, tries: Int = 1, asked: Int64? = nil, progress: Progress
+    ) async throws(StorageError) {
+        let pause = rounds.pause(
+            after: error, tries: tries, asked: asked, now: environment.bootMilliseconds(), random: random())
+        guard let pause else {
+            var error = error
+            error.details.removeAll { $0.key == "attempts" }
+            error.details.append(("attempts", JSONValue(rounds.tries)))
+            throw error
+        }
+        rounds.excuse(try await rest(pause, progress))
+    }
+
+    /// Pauses without the request's slot, for as long as the budget wants at least; the milliseconds that it had to wait for
+    /// the slot: to wait for others is not to fail.
+    private func rest(_ milliseconds: Int64, _ progress: Progress) async throws(StorageError) -> Int64 {
+        let token = budget.withLock { $0.take(now: environment.bootMilliseconds()) }
+        progress.slot?.release()
+        try await sleep(max(milliseconds, token), progress)
+        guard let slot = progress.slot else { return 0 }
+        let rested = environment.bootMilliseconds()
+        try await slot.reclaim()
+        return environment.bootMilliseconds() - rested
     }
 
     /// Sleeps in slices, so that a cancellation is answered at once.

@@ -74,8 +74,10 @@ extension S3Store {
     /// False: the store does not know this operation.
     private func deleteBatch(_ wholes: [String], progress: Progress) async throws(StorageError) -> Bool {
         var rest = wholes
-        // Those that failed for a reason that passes are asked for again; each round is a request with its own tries.
-        for _ in 0..<5 {
+        var rounds = client.rounds()
+        // Those that failed for a reason that passes are asked for again, after a pause; each round is a request with its own
+        // tries.
+        while true {
             let body = S3Body.delete(rest)
             var operation = S3Operation("DeleteObjects", "POST", key: nil, query: [("delete", "")])
                 .answering(.document("DeleteResult"), limit: S3Operation.pageAnswer)
@@ -93,20 +95,24 @@ extension S3Store {
                 return false
             case .success(let success):
                 guard let result = S3DeleteResult(success.document) else { throw garbage(operation, success) }
-                rest = try retryable(result.errors, of: operation, success)
-                if rest.isEmpty { return true }
+                let (left, reason) = try retryable(result.errors, of: operation, success)
+                guard var reason else { return true }
+                if left.count < rest.count { rounds.advance(now: client.environment.bootMilliseconds()) }
+                rest = left
+                if rest.count > 1 { reason.error.message += ", and of \(rest.count - 1) more" }
+                client.tell(of: reason)
+                try await client.pause(
+                    &rounds, after: reason.error, asked: reason.askedPauseMilliseconds, progress: progress)
             }
         }
-        throw error(
-            .throttled, client.keys.relative(rest.first ?? "") ?? "", "and \(rest.count - 1) more could not be deleted",
-            isRetryable: true)
     }
 
-    /// The keys of errors that may pass; throws the first one that does not.
+    /// The keys of errors that may pass, and the first of these; throws the first one that does not.
     private func retryable(
         _ errors: [S3ErrorDocument], of operation: S3Operation, _ success: S3Success
-    ) throws(StorageError) -> [String] {
+    ) throws(StorageError) -> (keys: [String], reason: S3Failure?) {
         var keys: [String] = []
+        var reason: S3Failure?
         for problem in errors where problem.code != "NoSuchKey" {
             var operation = operation
             operation.key = problem.key
@@ -114,8 +120,9 @@ extension S3Store {
                 success.response, problem, status: 500, shown: client.shown(operation, client.endpoint))
             guard let key = problem.key, failure.error.isRetryable else { throw failure.error }
             keys.append(key)
+            if reason == nil || failure.error.code == .throttled { reason = failure }
         }
-        return keys
+        return (keys, reason)
     }
 
     private func isUnknown(_ refusal: S3Refusal) -> Bool {

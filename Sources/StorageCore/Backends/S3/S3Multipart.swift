@@ -35,11 +35,15 @@ extension S3Store {
         operation.headers = accessHeaders + (try integrity.headers(content, crc32c: crc32c))
         if integrity.sendsCRC32C { operation.crc32c = crc32c }
         var outcome = try await client.send(operation, progress: progress)
+        if case .refusal(let refusal) = outcome, integrity.isAboutChecksums(refusal), !refusal.isDocument {
+            // As at the start: the upload has announced checksums.
+            outcome = try await client.send(operation, progress: progress)
+        }
         if case .refusal(let refusal) = outcome, integrity.isAboutChecksums(refusal) {
             operation.headers = accessHeaders + (try integrity.refused.headers(content, crc32c: crc32c))
             outcome = try await client.send(operation, progress: progress)
             if case .refusal(let second) = outcome { throw S3Integrity.error(refusal, without: second.error) }
-            client.memory.learn(from: refusal, of: integrity)
+            client.memory.learn { if $0.checksums == .unknown { $0.checksums = .refused } }
             return try part(number, content, crc32c, try outcome.get(), operation)
         }
         let success = try outcome.get()
@@ -104,15 +108,17 @@ extension S3Store {
         }
         operation.isSlow = true
         operation.attempts = Self.triesBeforeLook
+        var rounds = client.rounds()
         while true {
             let outcome: S3Outcome
             do throws(StorageError) {
                 outcome = try await client.send(operation, progress: progress)
             } catch {
-                guard operation.attempts != nil, error.isRetryable, error.code != .cancelled else { throw error }
+                guard error.isRetryable, error.code != .cancelled else { throw error }
                 // No answer so far. A try may have done it; if not, the others take the time that an upload has.
                 if try await isConfirmed(key, size, crc32c, progress: progress) { return }
-                operation.attempts = nil
+                try await client.pause(&rounds, after: error, tries: operation.attempts ?? 1, progress: progress)
+                operation.attempts = 1
                 continue
             }
             switch outcome {
@@ -130,16 +136,22 @@ extension S3Store {
                 guard isMissingUpload(refusal) || refusal.error.isRetryable else { throw refusal.error }
                 // An earlier try may have done it, of this process or of one that died. Ceph says 500 then, for ever.
                 if try await isConfirmed(key, size, crc32c, progress: progress) { return }
-                guard operation.attempts != nil, refusal.error.isRetryable else { throw refusal.error }
+                // Bytes that arrive damaged were sent a few times by then.
+                guard refusal.error.isRetryable, refusal.error.code != .checksum else { throw refusal.error }
                 guard try await listParts(key, upload: upload, progress: progress) != nil else {
                     throw error(.notFound, key, "can no longer be put together: the store has dropped its upload")
                 }
-                operation.attempts = nil
+                try await client.pause(
+                    &rounds, after: refusal.error, tries: operation.attempts ?? 1,
+                    asked: refusal.askedPauseMilliseconds,
+                    progress: progress)
+                operation.attempts = 1
             }
         }
     }
 
-    /// Tries of CompleteMultipartUpload before it is looked up whether the first one did it.
+    /// Tries of CompleteMultipartUpload before it is looked up whether the first one did it. Afterwards each is followed by a
+    /// look: its answer may be lost, too, and then no other one will say so.
     private static let triesBeforeLook = 3
 
     /// Ceph says NoSuchKey of the parts of an upload that is gone.

@@ -102,4 +102,6 @@ struct S3Refusal: Sendable {
     var followsUncertainty: Bool
     /// The answer had S3's form.
     var isDocument: Bool
+    /// `Retry-After`.
+    var askedPauseMilliseconds: Int64?
 }
