@@ -106,6 +106,10 @@ struct HookedObjectStore: ObjectStore {
         }
     }
 
+    func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? {
+        try await inner.time(prefix, progress: progress)
+    }
+
     func delete(_ keys: [String], progress: Progress) async throws(StorageError) {
         try await around(.delete, keys.first ?? "") { () throws(StorageError) in
             try await inner.delete(keys, progress: progress)

@@ -158,9 +158,7 @@ import Testing
     }
 
     @Test func `what a frozen writer adds after the eviction goes before the record does`() async throws {
-        let clock = Mutex(Environment.system.now())
-        var environment = Environment.system
-        environment.now = { clock.withLock { $0 } }
+        let environment = fixture.storeClock.environment
         let opened = try await fixture.open(environment: environment)
         let entry = try await fixture.commit(opened, 0)
         try await fixture.commit(opened, 1)
@@ -169,11 +167,16 @@ import Testing
         try await opened.checkpoints.purge(attempt)
         fixture.memory.place("storage/run/\(entry.physicalName)/late", [1])
         try fixture.write(RunLayout.metrics + "1-0-0.jsonl", #"{"index":0,"time":1,"metrics":{}}"# + "\n")
-        let leftovers = try #require(ObjectLeftovers(opened.checkpoints, opened.backend, environment, Progress()))
-        var items = try await leftovers.find(try await fixture.state())
-        #expect(items.isEmpty)
-        clock.withLock { $0 += 25 * 3600 }
-        items = try await leftovers.find(try await fixture.state())
+        let fixture = fixture
+        func find() async throws -> [ObjectLeftovers.Item] {
+            let clock = try await StoreClock.written(
+                to: fixture.memory, environment: environment, progress: Progress())
+            let leftovers = try #require(ObjectLeftovers(opened.checkpoints, opened.backend, clock, Progress()))
+            return try await leftovers.find(try await fixture.state())
+        }
+        #expect(try await find().isEmpty)
+        fixture.storeClock.move(25 * 3600)
+        let items = try await find()
         #expect(items.map(\.key) == [RunLayout.decision(attempt)])
         for item in items { try await item.remove() }
         #expect(try !fixture.exists(entry.physicalName) && decision(attempt) == nil)
@@ -321,11 +324,10 @@ import Testing
         let view = try RunFixtureView(fixture) { moment, call in
             if moment == .before, call.operation == .multiparts, call.key == "storage/run/" { await gate.pass() }
         }
-        var environment = Environment.system
-        let now = environment.now
-        environment.now = { now() + 8 * 24 * 3600 }
+        fixture.storeClock.move(8 * 24 * 3600)
         var takeover = Takeover(
-            options: fixture.options("b"), environment: environment, engine: .shared, progress: Progress())
+            options: fixture.options("b"), environment: fixture.storeClock.environment, engine: .shared,
+            progress: Progress())
         takeover.opener = view.opener
         let second = try await takeover.open()
         // As the C interface does when the operation is freed.
@@ -345,7 +347,7 @@ import Testing
         for key in ["best/data", "\(name(1, 1))/data", "theirs/data"] {
             _ = try await fixture.memory.startMultipart("storage/run/\(key)", progress: Progress())
         }
-        let leftovers = try #require(ObjectLeftovers(opened.checkpoints, opened.backend, .system, Progress()))
+        let leftovers = try #require(ObjectLeftovers(opened.checkpoints, opened.backend, .unknown, Progress()))
         let items = try await leftovers.find(try await fixture.state())
         #expect(items.map(\.key) == ["best/data", "\(name(1, 1))/data"])
         #expect(items.allSatisfy { $0.epoch == attempt.sequence.epoch && !$0.isDecided })

@@ -24,6 +24,9 @@ import Testing
         let summary = try #require(try await store.head("a/b", progress: progress))
         #expect(summary.size == 3 && summary.version == version)
         #expect(abs(summary.modifiedAt - Environment.system.now()) < 100)
+        // Both to the second, and not rounded alike.
+        let time = try #require(try await store.time("a/", progress: progress))
+        #expect(time > summary.modifiedAt - 2)
         try await store.put("a/b", [4])
         let replaced = try await store.bytes("a/b")
         #expect(replaced == [4])

@@ -12,6 +12,8 @@ final class RunFixture: Sendable {
     let tree: TreeFixture
     let kind: Kind
     let memory: MemoryObjectStore
+    /// By which the object store stamps what it is given.
+    let storeClock = MovableClock()
     /// Of its own, like the tree: who reads a checkpoint pins its address for all of the process.
     let bucket = "s3://bucket-\(Environment.system.randomHex(16))"
     private let sources = Counter()
@@ -24,7 +26,8 @@ final class RunFixture: Sendable {
     ) throws {
         self.kind = kind
         tree = try TreeFixture()
-        memory = MemoryObjectStore(root: bucket, capabilities: capabilities, hook: hook)
+        memory = MemoryObjectStore(
+            root: bucket, capabilities: capabilities, environment: storeClock.environment, hook: hook)
     }
 
     var opener: Storage.Opener { Storage.Opener { [memory] _, _, _, _ throws(StorageError) in memory } }
@@ -253,6 +256,22 @@ final class RunFixture: Sendable {
 
     func resume(_ epoch: Int, _ turn: Int = 0) throws -> String? {
         try document(RunLayout.resume(epoch, turn))?["physical_name"]?.stringValue.map(Self.short)
+    }
+}
+
+/// A wall clock that tests move.
+final class MovableClock: Sendable {
+    private let ahead = Mutex(0.0)
+
+    /// By so many seconds, for good.
+    func move(_ seconds: Double) { ahead.withLock { $0 += seconds } }
+
+    /// That of a machine with this clock.
+    var environment: Environment {
+        var environment = Environment.system
+        let now = environment.now
+        environment.now = { [self] in now() + ahead.withLock { $0 } }
+        return environment
     }
 }
 

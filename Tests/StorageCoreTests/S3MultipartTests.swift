@@ -343,6 +343,19 @@ import Testing
         #expect(s3.lines[1].contains("continuation-token=T"))
     }
 
+    @Test(
+        arguments: [
+            ("Tue, 14 Nov 2023 22:13:20 GMT", 1_700_000_000), ("yesterday", nil), (nil, nil),
+        ] as [(String?, Double?)])
+    func `the store's time is the date of an answer about what is asked for`(date: String?, expected: Double?)
+        async throws
+    {
+        let page = "<ListBucketResult/>"
+        let s3 = try ScriptedS3 { _, _ in HTTPResponse(200, date.map { ["date": $0] } ?? [:], page) }
+        #expect(try await s3.store.time("run/.raystorage/", progress: progress) == expected)
+        #expect(s3.lines == ["GET /bucket?list-type=2&max-keys=1&prefix=p%2Frun%2F.raystorage%2F"])
+    }
+
     @Test func `parts that are listed twice differently count as not there`() {
         let twice = [1, 2, 2, 3, 3].enumerated().map { index, number in
             UploadedPart(number: number, etag: number == 2 ? "\"\(index)\"" : "\"e\"", size: 1, crc32c: nil)

@@ -323,6 +323,8 @@ final class MemoryObjectStore: ObjectStore {
         }
     }
 
+    func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? { environment.now() }
+
     // MARK: - One request
 
     private func around<Value: Sendable>(

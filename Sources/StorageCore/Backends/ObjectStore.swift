@@ -71,6 +71,10 @@ protocol ObjectStore: Sendable {
 
     /// Removes objects, in as few requests as the store can; those that are not there are no error.
     func delete(_ keys: [String], progress: Progress) async throws(StorageError)
+
+    /// What the store says of the present time, in seconds since 1970, when it is asked for what is below a prefix; nil:
+    /// nothing. An object that was just written tells better how old others are.
+    func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double?
 }
 
 extension ObjectStore {
@@ -87,6 +91,8 @@ extension ObjectStore {
     }
 
     var wishes: TransferWishes { TransferWishes() }
+
+    func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? { nil }
 
     /// For stores of which everything is known.
     func probe(progress: Progress) async throws(StorageError) -> ObjectStoreCapabilities { capabilities }

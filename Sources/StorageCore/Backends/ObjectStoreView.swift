@@ -95,6 +95,10 @@ struct ObjectStoreView: ObjectStore {
         try await store.delete(keys.map { prefix + $0 }, progress: progress)
     }
 
+    func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? {
+        try await store.time(self.prefix + prefix, progress: progress)
+    }
+
     private func relative(_ key: String) -> String {
         String(decoding: key.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
     }

@@ -97,16 +97,18 @@ public struct GarbageCollection: Sendable {
             ])
             if isRemoved { removed.append(entry) } else { kept.append(entry) }
         }
-        let items = try await ObjectLeftovers(store, backend, environment, progress)?.find(state) ?? []
+        let clock = try await clock(dryRun: dryRun, progress)
+        let items = try await ObjectLeftovers(store, backend, clock, progress)?.find(state) ?? []
         for item in items {
             try progress.checkCancelled()
             if let epoch = item.epoch, epoch == live || epoch > state.lastEpochNumber {
                 note(item.key, item.bytes, "its trainer is alive", false)
                 continue
             }
-            let isOld = item.age >= 7 * 24 * 3600 || item.key.hasPrefix(RunLayout.decisions)
+            let isOld = item.isOlder(than: 7 * 24 * 3600) || item.key.hasPrefix(RunLayout.decisions)
             if !now, !isOld {
-                let reason = "changed \(Int(item.age)) s ago: it may wait to be finished (drain), or use --now"
+                let changed = item.age.map { "changed \(Int($0)) s ago" } ?? "of an age that is not known"
+                let reason = "\(changed): it may wait to be finished (drain), or use --now"
                 note(item.key, item.bytes, "\(item.what), \(reason)", false)
                 continue
             }
@@ -126,6 +128,13 @@ public struct GarbageCollection: Sendable {
             "path": .string(storage.path.uri), "removed": .array(removed), "kept": .array(kept),
             "dry_run": .bool(dryRun),
         ])
+    }
+
+    /// Who only looks writes nothing.
+    private func clock(dryRun: Bool, _ progress: Progress) async throws(StorageError) -> StoreClock {
+        guard let objects = storage.objects else { return .unknown }
+        if dryRun { return try await StoreClock.asked(objects, environment: environment, progress: progress) }
+        return try await StoreClock.written(to: objects, environment: environment, progress: progress)
     }
 
     /// The epoch of a trainer that is alive: it is in this process, or holds the lock of this host, or its heartbeat moves.

@@ -189,15 +189,18 @@ struct Leftovers: Sendable {
         guard let objects = (store as? ObjectCheckpointStore)?.objects else { return }
         // The run's own backend does not end with this.
         let backend = ObjectBackend(objects, environment: environment, progress: progress)
-        guard let leftovers = ObjectLeftovers(store, backend, environment, progress) else { return }
         do throws(StorageError) {
+            // Of our own heartbeat, which is at most a beat old.
+            let clock = try await StoreClock.read(
+                RunLayout.heartbeat(hold.epoch.number), in: objects, environment: environment, progress: progress)
+            guard let leftovers = ObjectLeftovers(store, backend, clock, progress) else { return }
             let state = try await RunReader(backend: backend).read()
             for item in try await leftovers.find(state) {
                 if hold.isReleased { return }
                 // A record is old when it is listed; the rest may belong to somebody who is alive.
                 let isRecord = item.key.hasPrefix(RunLayout.decisions)
                 guard (item.epoch ?? 0) < hold.epoch.number else { continue }
-                let isOld = item.age * 1000 >= Double(options.orphanTTLMilliseconds)
+                let isOld = item.isOlder(than: Double(options.orphanTTLMilliseconds) / 1000)
                 guard isRecord || item.isDecided || isOld else { continue }
                 try progress.checkCancelled()
                 try await hold.check()

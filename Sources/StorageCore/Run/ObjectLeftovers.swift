@@ -6,16 +6,15 @@ struct ObjectLeftovers: Sendable {
 
     let store: ObjectCheckpointStore
     let backend: any StorageBackend
-    let environment: Environment
+    let clock: StoreClock
     let progress: Progress
 
-    /// nil where attempts are directories.
-    init?(_ store: any CheckpointStore, _ backend: any StorageBackend, _ environment: Environment, _ progress: Progress)
-    {
+    /// nil where attempts are directories. `clock` says how old things are.
+    init?(_ store: any CheckpointStore, _ backend: any StorageBackend, _ clock: StoreClock, _ progress: Progress) {
         guard let store = store as? ObjectCheckpointStore else { return nil }
         self.store = store
         self.backend = backend
-        self.environment = environment
+        self.clock = clock
         self.progress = progress
     }
 
@@ -24,14 +23,17 @@ struct ObjectLeftovers: Sendable {
         /// Below the run.
         var key: String
         var bytes: Int
-        /// Seconds since it last changed.
-        var age: Double
+        /// Seconds since it last changed; nil: not known, so it may have been just now.
+        var age: Double?
         /// nil: of no epoch that can be told.
         var epoch: Int?
         /// Of an attempt that has ended: whatever it still had under way, it is of no use to anybody.
         var isDecided = false
         var what: String
         var remove: @Sendable () async throws(StorageError) -> Void
+
+        /// Whether it has not changed for so many seconds.
+        func isOlder(than seconds: Double) -> Bool { age.map { $0 >= seconds } ?? false }
     }
 
     /// Everything that is left. `state` is what a reader has just found.
@@ -41,9 +43,6 @@ struct ObjectLeftovers: Sendable {
         items += try await records(state)
         return items
     }
-
-    /// A store that names no time says nothing about age.
-    private func age(_ time: Double) -> Double { time > 0 ? environment.now() - time : 0 }
 
     private func undecided(_ state: RunState) async throws(StorageError) -> [Item] {
         let reader = RunReader(backend: backend)
@@ -55,7 +54,7 @@ struct ObjectLeftovers: Sendable {
             let newest = listing.objects.reduce(0) { max($0, $1.modifiedAt) }
             items.append(
                 Item(
-                    key: directory, bytes: listing.objects.reduce(0) { $0 + $1.size }, age: age(newest),
+                    key: directory, bytes: listing.objects.reduce(0) { $0 + $1.size }, age: clock.age(of: newest),
                     epoch: attempt.sequence.epoch, what: "unfinished",
                     remove: { [store, backend, progress] () async throws(StorageError) in
                         try await store.abort(
@@ -86,7 +85,7 @@ struct ObjectLeftovers: Sendable {
             guard !undecided.contains(name), let epoch = epochs[name] else { continue }
             items.append(
                 Item(
-                    key: upload.key, bytes: 0, age: age(upload.startedAt), epoch: epoch,
+                    key: upload.key, bytes: 0, age: clock.age(of: upload.startedAt), epoch: epoch,
                     isDecided: decided[name] != nil, what: "an upload that was not completed",
                     remove: { [store, progress] () async throws(StorageError) in
                         try await store.objects.abortMultipart(upload.key, upload: upload.upload, progress: progress)
@@ -105,7 +104,7 @@ struct ObjectLeftovers: Sendable {
         var aged: [(decision: Decision, object: ObjectSummary, age: Double)] = []
         for known in old {
             guard let object = written[Array(RunLayout.decision(known.decision.attempt).utf8)] else { continue }
-            let age = age(object.modifiedAt)
+            guard let age = clock.age(of: object.modifiedAt) else { continue }
             if age >= Self.recordSeconds { aged.append((known.decision, object, age)) }
         }
         // One may hold the only copy of its row of metrics: the next trainer writes that to a segment.

@@ -39,6 +39,17 @@ extension S3Store {
         return listing
     }
 
+    /// By the date of an answer.
+    func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? {
+        let wanted = client.keys.wholePrefix(prefix)
+        var query = [("list-type", "2"), ("max-keys", "1")]
+        query.append(("prefix", client.endpoint.isExpress ? Self.directory(of: wanted) : wanted))
+        let operation = S3Operation("ListObjectsV2", "GET", key: nil, query: query)
+            .answering(.document("ListBucketResult"), limit: S3Operation.pageAnswer)
+        return try await client.send(operation, progress: progress).get().response["date"]
+            .flatMap(InstantText.seconds)
+    }
+
     /// S3 Express takes prefixes that end in `/` only; the rest is left out here.
     static func directory(of prefix: String) -> String {
         guard let slash = prefix.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "" }
