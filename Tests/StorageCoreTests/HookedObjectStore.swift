@@ -7,8 +7,15 @@ struct HookedObjectStore: ObjectStore {
     /// Another process has a queue of its own.
     let queueName = "hooked-" + Environment.system.randomHex(8)
 
-    init(_ inner: MemoryObjectStore, _ hook: @escaping MemoryObjectStore.Hook) {
+    /// What it makes of a listing before it answers.
+    private let revise: @Sendable (inout ObjectListing) -> Void
+
+    init(
+        _ inner: MemoryObjectStore, revise: @escaping @Sendable (inout ObjectListing) -> Void = { _ in },
+        _ hook: @escaping MemoryObjectStore.Hook = { _, _ in }
+    ) {
         self.inner = inner
+        self.revise = revise
         self.hook = hook
     }
 
@@ -102,7 +109,9 @@ struct HookedObjectStore: ObjectStore {
 
     func list(_ prefix: String, delimited: Bool, progress: Progress) async throws(StorageError) -> ObjectListing {
         try await around(.list, prefix) { () throws(StorageError) in
-            try await inner.list(prefix, delimited: delimited, progress: progress)
+            var listing = try await inner.list(prefix, delimited: delimited, progress: progress)
+            revise(&listing)
+            return listing
         }
     }
 

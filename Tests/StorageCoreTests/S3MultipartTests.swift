@@ -322,7 +322,6 @@ import Testing
         "<ListBucketResult><Contents><Key>p/a</Key>",
         "<ListBucketResult><Contents><Key>p/a</Key></Contents></ListBucketResult>", "", "<Other/>",
         "<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>p/%zz</Key><Size>1</Size></Contents></ListBucketResult>",
-        "<ListBucketResult><Contents><Key>p/a</Key><Size>99999999999999999999</Size></Contents></ListBucketResult>",
         "<!DOCTYPE x [<!ENTITY a \"b\">]><ListBucketResult/>",
     ])
     func `P1 a listing that is cut off or wrong is an error, never a shorter listing`(body: String) async throws {
@@ -331,6 +330,34 @@ import Testing
             _ = try await s3.store.list("", delimited: false, progress: progress)
         }
         #expect(error?.code == .network)
+    }
+
+    @Test(arguments: ["70368744177665", "9223372036854775807", "99999999999999999999", "-1", "", "0x10", "1e3"])
+    func `P12 a size that no object has is an error that names key and size`(text: String) async throws {
+        let s3 = try ScriptedS3 { request, _ in
+            request.method == "HEAD"
+                ? HTTPResponse(200, ["content-length": text])
+                : HTTPResponse(
+                    200, [:],
+                    "<ListBucketResult><Contents><Key>p/a</Key><Size>\(text)</Size></Contents></ListBucketResult>")
+        }
+        let listed = await failure { () async throws(StorageError) in
+            _ = try await s3.store.list("", delimited: false, progress: progress)
+        }
+        let asked = await failure { () async throws(StorageError) in
+            _ = try await s3.store.head("a", progress: progress)
+        }
+        for error in [listed, asked] {
+            #expect(error?.code == .network && error?.isRetryable == false)
+            #expect(error?.detailsDocument["path"] == "s3://bucket/p/a")
+            #expect(error?.detailsDocument["value"] == .string(text))
+        }
+    }
+
+    @Test func `the largest size that an object may have is one`() async throws {
+        let size = 64 << 40
+        let s3 = try ScriptedS3 { _, _ in HTTPResponse(200, ["content-length": String(size)]) }
+        #expect(try await s3.store.head("a", progress: progress)?.size == size)
     }
 
     @Test func `pages that turn in a circle end`() async throws {

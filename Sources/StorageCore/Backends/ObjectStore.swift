@@ -171,6 +171,9 @@ struct ObjectSummary: Sendable, Equatable {
     var version: String
     /// Seconds since 1970, by the store's clock.
     var modifiedAt: Double
+
+    /// No store takes larger objects, 64 TiB: one that names them is broken, and nothing is reckoned from what it says.
+    static let maximumSize = 64 << 40
 }
 
 /// A whole listing; pages are the store's business.

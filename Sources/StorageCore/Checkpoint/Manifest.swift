@@ -23,7 +23,7 @@ struct Manifest: Sendable {
     var files: [FileRecord]
 
     /// Of all files.
-    var bytes: Int { files.reduce(0) { $0 + $1.size } }
+    var bytes: Int { ByteSum.of(files.lazy.map(\.size)) }
     /// Entries that are no directories.
     var fileCount: Int { files.reduce(0) { $0 + ($1.kind == .directory ? 0 : 1) } }
 }

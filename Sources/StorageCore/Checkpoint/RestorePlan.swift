@@ -2,7 +2,7 @@
 struct RestorePlan: Sendable {
     var builder: TreeBuilder
     var files: [FilePass.Input]
-    var bytes: Int { files.reduce(0) { $0 + $1.size } }
+    var bytes: Int { ByteSum.of(files.lazy.map(\.size)) }
     var fileCount: Int { files.count + builder.links.count }
 
     static func make(

@@ -56,7 +56,7 @@ enum Rewriting {
         for record in manifest.files where !present.contains(Array(record.path.utf8)) {
             throw .damaged(root.full(record.path), record.path, offset: 0, length: record.size)
         }
-        progress.expect(bytes: inputs.reduce(0) { $0 + $1.size }, files: inputs.count)
+        progress.expect(bytes: ByteSum.of(inputs.lazy.map(\.size)), files: inputs.count)
         var pass = FilePass(source: root, destination: root, progress: progress, activity: "written anew")
         pass.buffers = buffers
         _ = try await pass.run(inputs)

@@ -33,7 +33,7 @@ enum Verify {
         let found = Mutex(comparison.problems)
         if !sizesOnly {
             let files = comparison.files
-            progress.expect(bytes: files.reduce(0) { $0 + $1.record.size }, files: files.count)
+            progress.expect(bytes: ByteSum.of(files.lazy.map(\.record.size)), files: files.count)
             var pass = FilePass(source: root, destination: nil, progress: progress, hooks: hooks, activity: "verified")
             pass.workers = WorkPlan.workers(onNetwork: FileSystemKind.isNetwork(root.path))
             pass.onFailure = { index, error in

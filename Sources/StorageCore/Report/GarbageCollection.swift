@@ -171,7 +171,7 @@ public struct GarbageCollection: Sendable {
         guard let status = try System.status(path) else { return 0 }
         guard status.kind == .directory else { return status.size }
         var sum = 0
-        for name in try System.list(path) { sum += try bytes(Path.join(path, name)) }
+        for name in try System.list(path) { sum = ByteSum.of([sum, try bytes(Path.join(path, name))]) }
         return sum
     }
 }

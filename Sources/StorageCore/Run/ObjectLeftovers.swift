@@ -54,7 +54,7 @@ struct ObjectLeftovers: Sendable {
             let newest = listing.objects.reduce(0) { max($0, $1.modifiedAt) }
             items.append(
                 Item(
-                    key: directory, bytes: listing.objects.reduce(0) { $0 + $1.size }, age: clock.age(of: newest),
+                    key: directory, bytes: ByteSum.of(listing.objects.lazy.map(\.size)), age: clock.age(of: newest),
                     epoch: attempt.sequence.epoch, what: "unfinished",
                     remove: { [store, backend, progress] () async throws(StorageError) in
                         try await store.abort(

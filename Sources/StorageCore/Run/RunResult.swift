@@ -221,7 +221,7 @@ public struct RunResult: Sendable {
             "checkpoints": JSONValue(state.entries.count), "latest": .optional(state.latest?.name),
             "metrics": state.latest?.metrics ?? .null,
             "modified_at": modified.map { .number($0) } ?? .null,
-            "bytes": state.foreign.isEmpty ? JSONValue(sizes.reduce(0, +)) : .null,
+            "bytes": state.foreign.isEmpty ? JSONValue(ByteSum.of(sizes)) : .null,
         ])
     }
 }

@@ -90,14 +90,15 @@ public final class Progress: Sendable {
 
     /// Adds to the bytes and files that have been handled.
     public func advance(bytes: Int = 0, files: Int = 0) {
-        if bytes != 0 { bytesDone.add(bytes, ordering: .relaxed) }
-        if files != 0 { filesDone.add(files, ordering: .relaxed) }
+        // Not worth a trap, whatever sizes somebody has named.
+        if bytes != 0 { bytesDone.wrappingAdd(bytes, ordering: .relaxed) }
+        if files != 0 { filesDone.wrappingAdd(files, ordering: .relaxed) }
     }
 
     /// Adds to the bytes and files to handle.
     public func expect(bytes: Int = 0, files: Int = 0) {
-        bytesTotal.add(bytes, ordering: .relaxed)
-        filesTotal.add(files, ordering: .relaxed)
+        bytesTotal.wrappingAdd(bytes, ordering: .relaxed)
+        filesTotal.wrappingAdd(files, ordering: .relaxed)
     }
 
     /// The progress document of the C interface.

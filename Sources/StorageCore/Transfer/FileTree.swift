@@ -25,12 +25,12 @@ struct FileTree: Sendable {
     static let ownName = ".raystorage"
     static let sidecarName = ".metadata.json"
     /// Larger files are refused: the table of their blocks would no longer be small (8 Mi blocks).
-    static let maximumFileSize = 64 << 40
+    static let maximumFileSize = ObjectSummary.maximumSize
 
     var entries: [Entry]
 
     /// Bytes of all files.
-    var bytes: Int { entries.reduce(0) { $0 + ($1.status.kind == .file ? $1.status.size : 0) } }
+    var bytes: Int { ByteSum.of(entries.lazy.map { $0.status.kind == .file ? $0.status.size : 0 }) }
 
     /// Walks level by level, in parallel: depth costs no stack, and one huge directory keeps all threads busy.
     static func walk(

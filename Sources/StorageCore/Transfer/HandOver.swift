@@ -67,7 +67,7 @@ enum HandOver {
                 mayHaveHoles: files[index].status.mayHaveHoles, mode: files[index].mode,
                 modifiedNanoseconds: files[index].modifiedNanoseconds, signature: files[index].status)
         }
-        progress.expect(bytes: inputs.reduce(0) { $0 + $1.size }, files: inputs.count)
+        progress.expect(bytes: ByteSum.of(inputs.lazy.map(\.size)), files: inputs.count)
         var pass = FilePass(source: root, destination: root, progress: progress, hooks: hooks)
         pass.buffers = buffers
         let outputs = try await pass.run(inputs)

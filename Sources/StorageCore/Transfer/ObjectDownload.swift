@@ -22,6 +22,9 @@ struct ObjectDownload: Sendable {
     /// How often what arrives damaged is fetched again: on the way bytes are lost once, at rest they stay lost.
     private static let maximumAgain = 2
 
+    /// 128 TiB, of all files: the list of their ranges would no longer be small. No disk takes that much.
+    static let maximumBytes = 1 << 47
+
     /// Where the bytes go.
     private enum Sink: Sendable {
         /// Below a directory, each to its own file.
@@ -39,7 +42,8 @@ struct ObjectDownload: Sendable {
     /// - `versions`: of those files, in their order, if a listing told them: an object that is replaced while it is read
     ///   gives PRECONDITION and no mixture.
     ///
-    /// Errors: CHECKSUM naming file and offset, NOT_FOUND, PRECONDITION, NO_SPACE, IO, CANCELLED, those of the store.
+    /// Errors: CHECKSUM naming file and offset, NOT_FOUND, PRECONDITION, NO_SPACE, IO, CANCELLED, INVALID_ARGUMENT for more
+    /// than 128 TiB, those of the store.
     static func run(
         store: any ObjectStore, prefix: String, files: [FilePass.Input], versions: [String?] = [],
         into root: RootDirectory, gate: TransferGate, progress: Progress
@@ -52,7 +56,7 @@ struct ObjectDownload: Sendable {
     /// Fetches every byte of the files and compares it with the CRCs of its block, writing nothing anywhere and in bounded
     /// memory. `onFailure` gets the place of a file that is damaged, missing or cannot be read, once, and why.
     ///
-    /// Errors: CANCELLED.
+    /// Errors: CANCELLED, INVALID_ARGUMENT for more than 128 TiB.
     static func check(
         store: any ObjectStore, prefix: String, files: [FilePass.Input], gate: TransferGate, progress: Progress,
         onFailure: @escaping @Sendable (Int, StorageError) -> Void
@@ -72,7 +76,15 @@ struct ObjectDownload: Sendable {
         _ store: any ObjectStore, _ prefix: String, _ files: [FilePass.Input], _ versions: [String?],
         _ plans: [PartPlan], _ sink: Sink, _ gate: TransferGate, _ progress: Progress
     ) async throws(StorageError) {
-        progress.expect(bytes: files.reduce(0) { $0 + $1.size }, files: files.count)
+        let bytes = ByteSum.of(files.lazy.map(\.size))
+        guard bytes <= maximumBytes else {
+            let place = Path.join(store.root, prefix)
+            throw StorageError(
+                .invalidArgument,
+                "\(quoted(place)) has \(bytes) bytes or more: at most \(maximumBytes) are fetched at a time",
+                details: [("path", .string(place)), ("size", JSONValue(bytes)), ("allowed", JSONValue(maximumBytes))])
+        }
+        progress.expect(bytes: bytes, files: files.count)
         try await gate.job(
             order: nil, terms: .init(concurrency: store.wishes.concurrency), progress: progress
         ) { job, life throws(StorageError) in

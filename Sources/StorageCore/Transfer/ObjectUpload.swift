@@ -57,7 +57,7 @@ struct ObjectUpload: Sendable {
                         path: root.full(file.path)))
             }
         }
-        progress.expect(bytes: files.reduce(0) { $0 + $1.size }, files: files.count)
+        progress.expect(bytes: ByteSum.of(files.lazy.map(\.size)), files: files.count)
         for index in past.done { progress.advance(bytes: files[index].size, files: 1) }
         let units = PartPlan.order(plans).filter { !past.covers($0, plans[$0.file]) }
         let usesParts = units.contains { plans[$0.file].count > 1 }
@@ -165,7 +165,7 @@ struct ObjectUpload: Sendable {
             if let session = file.session { return session }
             let source = try UploadSource(files[index], in: root)
             if let found = past.multiparts[index], !file.hasBegun {
-                progress.advance(bytes: found.parts.reduce(0) { $0 + $1.size })
+                progress.advance(bytes: ByteSum.of(found.parts.lazy.map(\.size)))
                 return file.begin(found.upload, source, parts: found.parts)
             }
             let key = key(index)
@@ -216,7 +216,7 @@ struct ObjectUpload: Sendable {
     ) throws(StorageError) {
         guard let (sessions, lost) = file.lose(session) else { return queue.putBack([unit]) }
         guard sessions < Self.maximumSessions else { throw failure }
-        progress.advance(bytes: -lost.values.reduce(0) { $0 + $1.size })
+        progress.advance(bytes: -ByteSum.of(lost.values.lazy.map(\.size)))
         let parts = Set(lost.keys).union([unit.part])
         queue.putBack(parts.sorted().map { PartPlan.Unit(file: unit.file, part: $0) })
     }

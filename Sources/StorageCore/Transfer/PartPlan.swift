@@ -39,8 +39,9 @@ struct PartPlan: Sendable, Equatable {
 
     /// The bytes of a part, counted from 0.
     func range(_ index: Int) -> Range<Int> {
-        let start = min(size, index * partBytes)
-        return start..<min(size, start + partBytes)
+        let (product, overflow) = index.multipliedReportingOverflow(by: partBytes)
+        let start = overflow ? size : min(size, product)
+        return start..<(start + min(partBytes, size - start))
     }
 
     /// The CRC of a part, from those of the file's blocks.

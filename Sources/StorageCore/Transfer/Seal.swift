@@ -52,7 +52,7 @@ enum Seal {
         let open = files.indices.filter { index in
             files[index].status.kind == .file && files[index].sums == nil && !files[index].isSidecar
         }
-        progress.expect(bytes: open.reduce(0) { $0 + files[$1].status.size }, files: open.count)
+        progress.expect(bytes: ByteSum.of(open.map { files[$0].status.size }), files: open.count)
         var pass = FilePass(source: root, destination: nil, progress: progress, hooks: hooks, activity: "sealed")
         pass.ignoresChangeTime = isOurs
         pass.buffers = buffers

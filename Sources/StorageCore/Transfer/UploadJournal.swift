@@ -142,10 +142,11 @@ extension UploadJournal.Past {
             return
         }
         guard let key = entry["key"]?.stringValue, let upload = entry["upload"]?.stringValue,
-            let partBytes = entry["part_bytes"]?.intValue, partBytes > 0
+            let partBytes = entry["part_bytes"]?.intValue
         else { return }
         let multipart = UploadJournal.Multipart(key: key, upload: upload, partBytes: partBytes)
-        guard index >= 0 else {
+        // Parts are whole blocks. Of others nobody can go on, and a byte each would be more of them than fit in memory.
+        guard index >= 0, partBytes > 0, partBytes % CRC32C.blockSize == 0 else {
             orphans.append(multipart)
             return
         }

@@ -20,7 +20,7 @@ struct WorkPlan: Sendable {
 
     /// `workers`: how many threads share the work.
     init(sizes: [Int], workers: Int) {
-        let total = sizes.reduce(0) { $0.addingReportingOverflow($1).partialValue }
+        let total = ByteSum.of(sizes)
         let block = CRC32C.blockSize
         // Small enough that every thread gets some of one file, large enough that it reads on for a while.
         let fair = max(0, total) / max(1, 4 * workers) / block * block

@@ -55,11 +55,13 @@ struct S3ErrorDocument: Sendable, Equatable {
 }
 
 /// One page of `ListObjectsV2`, keys whole and decoded.
-struct S3ListPage: Sendable, Equatable {
+struct S3ListPage: Sendable {
     var objects: [ObjectSummary] = []
     var prefixes: [String] = []
     /// nil: this was the last page.
     var next: String?
+    /// The first object whose size is none.
+    private(set) var wrongSize: (key: String, text: String)?
 
     /// nil when the document is not what it should be.
     init?(_ document: S3Document) {
@@ -68,9 +70,13 @@ struct S3ListPage: Sendable, Equatable {
         for element in root.children {
             switch element.name {
             case "Contents":
-                guard let key = element.child("Key").flatMap(decode.key),
-                    let size = element.child("Size").flatMap({ Decimal.digits($0.utf8) })
-                else { return nil }
+                guard let key = element.child("Key").flatMap(decode.key), let text = element.child("Size") else {
+                    return nil
+                }
+                guard let size = S3Size.parse(text) else {
+                    wrongSize = wrongSize ?? (key, text)
+                    continue
+                }
                 objects.append(
                     ObjectSummary(
                         key: key, size: size, version: element.child("ETag") ?? "",
@@ -85,6 +91,14 @@ struct S3ListPage: Sendable, Equatable {
         // More to come and no way to ask for it would be objects lost in silence.
         guard let token = root.child("NextContinuationToken"), !token.isEmpty else { return nil }
         next = token
+    }
+}
+
+/// The size of an object, in bytes.
+enum S3Size {
+    /// nil: no number, or one that no object has.
+    static func parse(_ text: String) -> Int? {
+        Decimal.digits(text.utf8).flatMap { $0 <= ObjectSummary.maximumSize ? $0 : nil }
     }
 }
 

@@ -22,6 +22,9 @@ extension S3Store {
                 .answering(.document("ListBucketResult"), limit: S3Operation.pageAnswer)
             let success = try await client.send(operation, progress: progress).get()
             guard let page = S3ListPage(success.document) else { throw garbage(operation, success) }
+            if let wrong = page.wrongSize {
+                throw wrongSize(client.keys.relative(wrong.key) ?? wrong.key, wrong.text)
+            }
             for var object in page.objects where object.key.utf8.starts(with: wanted.utf8) {
                 guard let key = client.keys.relative(object.key) else { continue }
                 object.key = key

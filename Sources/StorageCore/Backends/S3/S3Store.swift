@@ -145,9 +145,8 @@ final class S3Store: ObjectStore {
             throw refusal.error
         case .success(let success):
             let response = success.response
-            guard let size = response["content-length"].flatMap({ Decimal.digits($0.utf8) }) else {
-                throw garbage(operation, success)
-            }
+            guard let length = response["content-length"] else { throw garbage(operation, success) }
+            guard let size = S3Size.parse(length) else { throw wrongSize(key, length) }
             let modified = response["last-modified"].flatMap(InstantText.seconds) ?? 0
             let summary = ObjectSummary(
                 key: key, size: size, version: response["etag"] ?? "", modifiedAt: modified)
@@ -187,6 +186,17 @@ final class S3Store: ObjectStore {
 
     func changed(_ key: String) -> StorageError {
         error(.precondition, key, "is no longer the version that was asked for")
+    }
+
+    /// Nothing is fetched, allocated or added up by such a number.
+    func wrongSize(_ key: String, _ text: String) -> StorageError {
+        let text = String(text.unicodeScalars.prefix(32))
+        var wrong = error(
+            .network, key,
+            "has a size that no object has, says the store: \(quoted(text)) bytes of at most \(ObjectSummary.maximumSize)"
+        )
+        wrong.details += [("value", .string(text)), ("allowed", JSONValue(ObjectSummary.maximumSize))]
+        return wrong
     }
 
     func mismatch(_ key: String, _ what: String) -> StorageError { error(.checksum, key, what) }
