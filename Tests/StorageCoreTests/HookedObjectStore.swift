@@ -65,7 +65,9 @@ struct HookedObjectStore: ObjectStore {
         }
     }
 
-    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> String {
+    var announcesChecksums: Bool { inner.announcesChecksums }
+
+    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         try await around(.startMultipart, key) { () throws(StorageError) in
             try await inner.startMultipart(key, progress: progress)
         }

@@ -240,7 +240,7 @@ import Testing
         let store = try fixture.open()
         let content = SeededRandom.bytes((10 << 20) + 12_345)
         let crc = CRC32C.of(content)
-        let upload = try await store.startMultipart("m/x y", progress: progress)
+        let upload = try await store.startMultipart("m/x y", progress: progress).upload
         let open = try await store.multiparts("m/", progress: progress)
         #expect(open.map(\.key) == ["m/x y"] && open.map(\.upload) == [upload])
         if !fixture.quirks.contains("fixed-initiated-time") {
@@ -290,7 +290,7 @@ import Testing
         async throws
     {
         let store = try fixture.open()
-        let upload = try await store.startMultipart("g", progress: progress)
+        let upload = try await store.startMultipart("g", progress: progress).upload
         let part = try await store.putPart(
             "g", upload: upload, number: 1, .bytes([1]), crc32c: CRC32C.of([1]), progress: progress)
         try await store.abortMultipart("g", upload: upload, progress: progress)
@@ -309,7 +309,7 @@ import Testing
     @Test(arguments: ObjectStoreFixture.all)
     func `P5 an upload whose sum is wrong is no success`(_ fixture: ObjectStoreFixture) async throws {
         let store = try fixture.open()
-        let upload = try await store.startMultipart("w", progress: progress)
+        let upload = try await store.startMultipart("w", progress: progress).upload
         let part = try await store.putPart(
             "w", upload: upload, number: 1, .bytes([1, 2]), crc32c: CRC32C.of([1, 2]), progress: progress)
         await #expect(throws: StorageError.self) {

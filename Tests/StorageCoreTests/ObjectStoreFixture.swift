@@ -8,6 +8,10 @@ struct ObjectStoreFixture: Sendable, CustomTestStringConvertible {
     let name: String
     /// A fresh and empty place.
     let open: @Sendable () throws -> any ObjectStore
+    /// Of a server: the same place again, with that way of checksums.
+    var reopen: @Sendable (_ prefix: String, _ checksum: String) throws -> any ObjectStore = { _, _ in
+        throw WrongVariable()
+    }
     /// What this server is known not to do as S3 does, in the words of `Tests/servers/endpoint.py`.
     var quirks: [String] = []
 
@@ -27,6 +31,7 @@ struct ObjectStoreFixture: Sendable, CustomTestStringConvertible {
             ObjectStoreFixture(
                 name: server["name"]?.stringValue ?? "?",
                 open: { try S3Server(server).store() },
+                reopen: { try S3Server(server).store(prefix: $0, checksum: $1) },
                 quirks: server["quirks"]?.arrayValue?.compactMap(\.stringValue) ?? [])
         }
     }()
@@ -40,9 +45,15 @@ struct S3Server {
 
     init(_ document: JSONValue) { self.document = document }
 
-    func store(prefix: String = "test-" + Environment.system.randomHex(8)) throws -> S3Store {
+    func store(
+        prefix: String = "test-" + Environment.system.randomHex(8), checksum: String? = nil
+    ) throws -> S3Store {
         func text(_ key: String) throws -> String { try #require(document[key]?.stringValue) }
         var options = document["options"]?.objectValue ?? []
+        if let checksum {
+            options.removeAll { $0.key == "checksum" }
+            options.append(JSONMember("checksum", .string(checksum)))
+        }
         options.append(JSONMember("endpoint_override", .string(try text("endpoint"))))
         options.append(JSONMember("access_key_id", .string(try text("access_key"))))
         options.append(JSONMember("secret_access_key", .string(try text("secret_key"))))

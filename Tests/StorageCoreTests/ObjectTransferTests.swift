@@ -348,6 +348,113 @@ private final class Cut: Sendable {
         #expect(sent == [2, 5])
     }
 
+    /// Sends everything but the end of the large file.
+    private func cutOff(
+        _ fixture: TransferFixture, _ records: [FileRecord], announces: Bool, isAfter: Bool = false
+    ) async -> MemoryObjectStore {
+        let isCut = Flag(true)
+        let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
+            if call.operation == .completeMultipart, moment == (isAfter ? .after : .before), isCut.clear() {
+                throw StorageError(.io, "killed")
+            }
+        })
+        store.announcesChecksums = announces
+        let error = await failure { () async throws(StorageError) in try await fixture.upload(records, to: store) }
+        #expect(error?.message == "killed")
+        return store
+    }
+
+    @Test(arguments: [true, false])
+    func `P4 an upload that was begun with another setting of checksums is begun anew`(announces: Bool) async throws {
+        let fixture = try TransferFixture()
+        try fixture.fill()
+        let records = try await fixture.seal()
+        let store = await cutOff(fixture, records, announces: !announces)
+        store.announcesChecksums = announces
+        let before = store.calls.count
+        try await fixture.upload(records, to: store)
+        try fixture.expectWhole(store, records)
+        let calls = store.calls[before...]
+        #expect(calls.count { $0.operation == .startMultipart } == 1)
+        #expect(calls.filter { $0.operation == .putPart }.map(\.number).sorted() == [1, 2, 3, 4, 5])
+        // And with the same one it is gone on with.
+        try await fixture.upload(records, to: store)
+        #expect(store.calls.count { $0.operation == .startMultipart } == 2)
+    }
+
+    @Test(arguments: [true, false])
+    func `P4 an upload whose journal does not say what was announced is begun anew`(announces: Bool) async throws {
+        let fixture = try TransferFixture()
+        try fixture.fill()
+        let records = try await fixture.seal()
+        let store = await cutOff(fixture, records, announces: announces)
+        let text = String(decoding: try OpenFile(fixture.journal, O_RDONLY).readAll(limit: 1 << 20), as: UTF8.self)
+        let older = text.replacing(",\"checksums\":\(announces)", with: "")
+        try #require(older != text)
+        try OpenFile(fixture.journal, O_WRONLY | O_TRUNC).write(Array(older.utf8))
+        try await fixture.upload(records, to: store)
+        try fixture.expectWhole(store, records)
+        #expect(store.calls.count { $0.operation == .startMultipart } == 2)
+    }
+
+    @Test func `P4 a file that was completed is not sent again though the setting is another`() async throws {
+        let fixture = try TransferFixture()
+        try fixture.fill()
+        let records = try await fixture.seal()
+        let store = await cutOff(fixture, records, announces: true, isAfter: true)
+        store.announcesChecksums = false
+        try await fixture.upload(records, to: store)
+        try fixture.expectWhole(store, records)
+        #expect(store.calls.count { $0.operation == .startMultipart } == 1)
+    }
+
+    @Test(arguments: ObjectStoreFixture.servers)
+    func `P4 a server takes a file whose upload was begun with another setting of checksums`(
+        _ server: ObjectStoreFixture
+    ) async throws {
+        // Calls a checksum of the whole what is none, so that files in parts fail as damaged.
+        if server.quirks.contains("wrong-checksum-of-parts") { return }
+        for (first, second) in [("none", "auto"), ("auto", "none")] {
+            let fixture = try TransferFixture()
+            try fixture.fill()
+            let files = try await fixture.seal().filter { $0.kind == .file }
+            let prefix = "test-" + Environment.system.randomHex(8)
+            let (before, after) = (try server.reopen(prefix, first), try server.reopen(prefix, second))
+            let index = try #require(files.firstIndex { $0.path == "large.bin" })
+            let begun: BegunMultipart
+            do throws(StorageError) {
+                begun = try await before.startMultipart("ckpt/large.bin", progress: Progress())
+                let given = try await after.startMultipart("ckpt/large.bin", progress: Progress())
+                try await after.abortMultipart("ckpt/large.bin", upload: given.upload, progress: Progress())
+            } catch {
+                // The server of our own demands checksums, and nothing can be begun without.
+                guard error.code == .invalidArgument, server.name.hasPrefix("faulty") else { throw error }
+                return
+            }
+            do {
+                let journal = try UploadJournal(fixture.journal, place: Path.join(before.root, "ckpt/"), files: files)
+                try journal.begin(
+                    index,
+                    .init(
+                        key: "ckpt/large.bin", upload: begun.upload, partBytes: CRC32C.blockSize,
+                        announcesChecksums: begun.announcesChecksums))
+            }
+            let source = try OpenFile(fixture.tree.at("sealed/large.bin"), O_RDONLY)
+            _ = try await before.putPart(
+                "ckpt/large.bin", upload: begun.upload, number: 1,
+                .file(source, offset: 0, length: CRC32C.blockSize), crc32c: files[index].blocks[0],
+                progress: Progress())
+            try await ObjectUpload.run(
+                store: after, directory: fixture.directory, files: files, prefix: "ckpt/", journal: fixture.journal,
+                gate: fixture.gate, order: nil, partBytes: CRC32C.blockSize, progress: Progress())
+            let listing = try await after.list("ckpt/", delimited: false, progress: Progress())
+            #expect(Set(listing.objects.map(\.key)) == Set(files.map { "ckpt/" + $0.path }))
+            let open = try await after.multiparts("ckpt/", progress: Progress())
+            #expect(open.isEmpty)
+            try await after.delete(listing.objects.map(\.key), progress: Progress())
+        }
+    }
+
     @Test func `P4 a torn line of the journal is as if it had not been written`() async throws {
         let fixture = try TransferFixture()
         try fixture.fill()

@@ -44,8 +44,9 @@ import Testing
             default: HTTPResponse(200, [:], "<?xml version=\"1.0\"?>\n   \n" + attested)
             }
         }
-        let upload = try await s3.store.startMultipart("k", progress: progress)
-        #expect(upload == "U/+1")
+        let begun = try await s3.store.startMultipart("k", progress: progress)
+        let upload = begun.upload
+        #expect(upload == "U/+1" && begun.announcesChecksums && s3.store.announcesChecksums)
         let part = try await s3.store.putPart(
             "k", upload: upload, number: 1, .bytes([1, 2]), crc32c: crc, progress: progress)
         try await s3.store.completeMultipart(
@@ -261,8 +262,10 @@ import Testing
                 : HTTPResponse(
                     200, [:], "<InitiateMultipartUploadResult><UploadId>U</UploadId></InitiateMultipartUploadResult>")
         }
-        let upload = try await s3.store.startMultipart("k", progress: progress)
-        #expect(upload == "U" && s3.memory.current.checksums == .refused)
+        #expect(s3.store.announcesChecksums)
+        let begun = try await s3.store.startMultipart("k", progress: progress)
+        #expect(begun == BegunMultipart(upload: "U", announcesChecksums: false))
+        #expect(s3.memory.current.checksums == .refused && !s3.store.announcesChecksums)
     }
 
     @Test func `P5 a refusal of the start that is not S3's is asked for again before checksums are left out`()
@@ -276,7 +279,7 @@ import Testing
                         200, [:],
                         "<InitiateMultipartUploadResult><UploadId>U</UploadId></InitiateMultipartUploadResult>")
             }
-            let upload = try await s3.store.startMultipart("k", progress: progress)
+            let upload = try await s3.store.startMultipart("k", progress: progress).upload
             #expect(upload == "U" && s3.memory.current.checksums == (refusals == 1 ? .unknown : .refused))
             let announced = s3.transport.requests.map { $0["x-amz-checksum-algorithm"] != nil }
             #expect(announced == (refusals == 1 ? [true, true] : [true, true, false]))

@@ -107,6 +107,21 @@ def test_an_upload_that_the_store_dropped_meanwhile_is_begun_anew(server: Faulty
     assert len(server.entries("CreateMultipartUpload")) == 1
 
 
+@pytest.mark.parametrize("first", ["when_required", "when_supported"])
+def test_an_upload_with_another_setting_of_checksums_is_begun_anew(
+    server: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    server.settings.require_checksums = False
+    setting = "AWS_REQUEST_CHECKSUM_CALCULATION"
+    monkeypatch.setenv(setting, first)
+    files = killed(server, tmp_path, "UploadPart", skip=3, done=5)
+    monkeypatch.setenv(setting, "when_supported" if first == "when_required" else "when_required")
+    goes_on(server, tmp_path, files)
+    assert len(server.entries("UploadPart")) == 6
+    assert len(server.entries("CreateMultipartUpload")) == 1
+    assert len(server.entries("AbortMultipartUpload")) == 1
+
+
 def test_without_permission_to_list_parts_a_file_is_sent_anew(server: FaultyS3, tmp_path: Path) -> None:
     files = killed(server, tmp_path, "UploadPart", skip=3, done=5)
     server.fail("ListParts", status=403, code="AccessDenied", times=0)

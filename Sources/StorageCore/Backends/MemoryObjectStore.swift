@@ -30,12 +30,14 @@ final class MemoryObjectStore: ObjectStore {
     private struct Upload: Sendable {
         var key: [UInt8]
         var startedAt: Double
+        var announcesChecksums: Bool
         var parts: [Int: (etag: String, bytes: [UInt8], crc32c: UInt32)] = [:]
     }
     private struct State: Sendable {
         /// By the bytes of the key: Swift calls strings equal that differ in their bytes, stores do not.
         var objects: [[UInt8]: Object] = [:]
         var uploads: [String: Upload] = [:]
+        var announcesChecksums: Bool
         var serial = 0
         var calls: [Call] = []
 
@@ -51,7 +53,7 @@ final class MemoryObjectStore: ObjectStore {
     let capabilities: ObjectStoreCapabilities
     private let environment: Environment
     private let hook: Hook?
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
     /// Parts as S3 wants them.
     static let usual = ObjectStoreCapabilities(
@@ -66,6 +68,7 @@ final class MemoryObjectStore: ObjectStore {
         self.capabilities = capabilities
         self.environment = environment
         self.hook = hook
+        state = Mutex(State(announcesChecksums: capabilities.checksCRC32C))
     }
 
     // MARK: - What tests look at
@@ -195,12 +198,19 @@ final class MemoryObjectStore: ObjectStore {
 
     // MARK: - Uploads in parts
 
-    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> String {
+    /// As whoever opened it has set. Parts of an upload that was begun otherwise are refused, as S3 does.
+    var announcesChecksums: Bool {
+        get { state.withLock { $0.announcesChecksums } }
+        set { state.withLock { $0.announcesChecksums = newValue } }
+    }
+
+    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         let now = environment.now()
         return try await around(.startMultipart, key, progress: progress) { state throws(StorageError) in
             let upload = "upload-\(state.next())"
-            state.uploads[upload] = Upload(key: Array(key.utf8), startedAt: now)
-            return upload
+            let announces = state.announcesChecksums
+            state.uploads[upload] = Upload(key: Array(key.utf8), startedAt: now, announcesChecksums: announces)
+            return BegunMultipart(upload: upload, announcesChecksums: announces)
         }
     }
 
@@ -212,6 +222,7 @@ final class MemoryObjectStore: ObjectStore {
             guard var open = state.uploads[upload], open.key == Array(key.utf8) else {
                 throw self.error(.notFound, key, "has no upload \(quoted(upload))")
             }
+            try self.checkAnnounced(key, open, state)
             guard 1...self.capabilities.maximumParts ~= number else {
                 throw self.error(.invalidArgument, key, "cannot have a part \(number)")
             }
@@ -246,6 +257,7 @@ final class MemoryObjectStore: ObjectStore {
                 }
                 throw self.error(.notFound, key, "has no upload \(quoted(upload))")
             }
+            try self.checkAnnounced(key, open, state)
             let bytes = try self.assembled(key, open, parts)
             guard bytes.count == size else {
                 throw self.error(.checksum, key, "has \(bytes.count) bytes in its parts instead of \(size)")
@@ -254,6 +266,12 @@ final class MemoryObjectStore: ObjectStore {
             state.uploads[upload] = nil
             state.objects[Array(key.utf8)] = Object(
                 bytes: bytes, version: "\"v\(state.next())-\(parts.count)\"", modifiedAt: now)
+        }
+    }
+
+    private func checkAnnounced(_ key: String, _ open: Upload, _ state: State) throws(StorageError) {
+        guard open.announcesChecksums == state.announcesChecksums else {
+            throw error(.invalidArgument, key, "was begun with another type of checksum")
         }
     }
 
@@ -360,34 +378,5 @@ final class MemoryObjectStore: ObjectStore {
 
     private static func summary(_ key: String, _ object: Object) -> ObjectSummary {
         ObjectSummary(key: key, size: object.bytes.count, version: object.version, modifiedAt: object.modifiedAt)
-    }
-}
-
-extension HTTPBody {
-    /// All of it, in memory: for small bodies. A file that is shorter than it was is an error.
-    func readAll() throws(StorageError) -> [UInt8] {
-        switch self {
-        case .none: return []
-        case .bytes(let bytes): return bytes
-        case .file(let file, let offset, let length):
-            var bytes = [UInt8](repeating: 0, count: length)
-            var done = 0
-            while done < length {
-                let count = try System.check("pread", file.path) {
-                    bytes.withUnsafeMutableBytes { buffer in
-                        cs_pread(
-                            file.descriptor, buffer.baseAddress.map { $0 + done }, length - done,
-                            off_t(offset + done))
-                    }
-                }
-                if count == 0 {
-                    throw StorageError(
-                        .io, "\(quoted(file.path)) ends at byte \(offset + done); it became shorter while it was read",
-                        details: [("path", .string(file.path))])
-                }
-                done += count
-            }
-            return bytes
-        }
     }
 }

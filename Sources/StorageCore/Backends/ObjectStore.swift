@@ -40,8 +40,12 @@ protocol ObjectStore: Sendable {
         _ key: String, _ content: HTTPBody, crc32c: UInt32, condition: WriteCondition, progress: Progress
     ) async throws(StorageError) -> WriteOutcome
 
-    /// Begins an upload in parts; its id.
-    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> String
+    /// Whether an upload in parts that is begun now announces the CRC-32C of its parts, as far as is known. Stores take
+    /// parts and their end only as they were announced, so one that was begun otherwise cannot be gone on with.
+    var announcesChecksums: Bool { get }
+
+    /// Begins an upload in parts.
+    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart
 
     /// Sends part `number` (from 1). The same number again replaces it.
     func putPart(
@@ -91,6 +95,8 @@ extension ObjectStore {
     }
 
     var wishes: TransferWishes { TransferWishes() }
+
+    var announcesChecksums: Bool { capabilities.checksCRC32C }
 
     func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? { nil }
 
@@ -154,6 +160,14 @@ struct UploadedPart: Sendable, Equatable {
     var size: Int
     /// nil: the store did not say.
     var crc32c: UInt32?
+}
+
+/// An upload in parts that this process has begun.
+struct BegunMultipart: Sendable, Equatable {
+    /// The store's id of it.
+    var upload: String
+    /// Whether the CRC-32C of parts was announced.
+    var announcesChecksums: Bool
 }
 
 /// An upload in parts that was begun.

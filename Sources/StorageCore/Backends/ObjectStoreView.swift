@@ -50,7 +50,9 @@ struct ObjectStoreView: ObjectStore {
         try await store.put(prefix + key, content, crc32c: crc32c, condition: condition, progress: progress)
     }
 
-    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> String {
+    var announcesChecksums: Bool { store.announcesChecksums }
+
+    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         try await store.startMultipart(prefix + key, progress: progress)
     }
 

@@ -1,3 +1,6 @@
+internal import CStorage
+internal import Glibc
+
 /// One HTTP request: a value that can be signed, logged without its secrets, and sent again.
 struct HTTPRequest: Sendable {
     /// Upper case: `GET`, `PUT` …
@@ -118,4 +121,33 @@ protocol HTTPTransport: Sendable {
     func send(
         _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: (@Sendable (Int) -> Void)?
     ) async throws(StorageError) -> HTTPResponse
+}
+
+extension HTTPBody {
+    /// All of it, in memory: for small bodies. A file that is shorter than it was is an error.
+    func readAll() throws(StorageError) -> [UInt8] {
+        switch self {
+        case .none: return []
+        case .bytes(let bytes): return bytes
+        case .file(let file, let offset, let length):
+            var bytes = [UInt8](repeating: 0, count: length)
+            var done = 0
+            while done < length {
+                let count = try System.check("pread", file.path) {
+                    bytes.withUnsafeMutableBytes { buffer in
+                        cs_pread(
+                            file.descriptor, buffer.baseAddress.map { $0 + done }, length - done,
+                            off_t(offset + done))
+                    }
+                }
+                if count == 0 {
+                    throw StorageError(
+                        .io, "\(quoted(file.path)) ends at byte \(offset + done); it became shorter while it was read",
+                        details: [("path", .string(file.path))])
+                }
+                done += count
+            }
+            return bytes
+        }
+    }
 }

@@ -112,7 +112,7 @@ struct StoreDoctor: Sendable {
     private func multipart(_ prefix: String, _ progress: Progress) async throws(StorageError) -> String {
         let key = prefix + "parts"
         let bytes: [UInt8] = [1, 2, 3]
-        let upload = try await store.startMultipart(key, progress: progress)
+        let upload = try await store.startMultipart(key, progress: progress).upload
         do throws(StorageError) {
             let part = try await store.putPart(
                 key, upload: upload, number: 1, .bytes(bytes), crc32c: CRC32C.of(bytes), progress: progress)
@@ -122,7 +122,7 @@ struct StoreDoctor: Sendable {
             try? await store.abortMultipart(key, upload: upload, progress: Progress())
             throw error
         }
-        let given = try await store.startMultipart(key, progress: progress)
+        let given = try await store.startMultipart(key, progress: progress).upload
         try await store.abortMultipart(key, upload: given, progress: progress)
         let open = try await store.multiparts(prefix, progress: progress)
         guard open.isEmpty else { throw unexpected("an upload that was aborted is still listed") }

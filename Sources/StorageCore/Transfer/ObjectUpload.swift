@@ -169,11 +169,15 @@ struct ObjectUpload: Sendable {
                 return file.begin(found.upload, source, parts: found.parts)
             }
             let key = key(index)
-            let upload = try await gate.request(job, bytes: 0, life: life) { progress throws(StorageError) in
+            let begun = try await gate.request(job, bytes: 0, life: life) { progress throws(StorageError) in
                 try await store.startMultipart(key, progress: progress)
             }
-            try journal.begin(index, .init(key: key, upload: upload, partBytes: file.plan.partBytes))
-            return file.begin(upload, source, parts: [])
+            try journal.begin(
+                index,
+                .init(
+                    key: key, upload: begun.upload, partBytes: file.plan.partBytes,
+                    announcesChecksums: begun.announcesChecksums))
+            return file.begin(begun.upload, source, parts: [])
         }
     }
 

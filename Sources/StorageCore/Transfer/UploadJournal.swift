@@ -10,6 +10,8 @@ final class UploadJournal: Sendable {
         var key: String
         var upload: String
         var partBytes: Int
+        /// Whether the CRC-32C of parts was announced; nil: an earlier version did not say.
+        var announcesChecksums: Bool?
     }
     /// What an earlier process has left.
     struct Past: Sendable, Equatable {
@@ -111,6 +113,7 @@ final class UploadJournal: Sendable {
         var line = JSONValue.make([
             "file": JSONValue(index), "key": .string(multipart.key), "upload": .string(multipart.upload),
             "part_bytes": JSONValue(multipart.partBytes),
+            "checksums": multipart.announcesChecksums.map { .bool($0) } ?? .null,
         ]).compactBytes
         line.append(0x0A)
         return line
@@ -144,7 +147,8 @@ extension UploadJournal.Past {
         guard let key = entry["key"]?.stringValue, let upload = entry["upload"]?.stringValue,
             let partBytes = entry["part_bytes"]?.intValue
         else { return }
-        let multipart = UploadJournal.Multipart(key: key, upload: upload, partBytes: partBytes)
+        let multipart = UploadJournal.Multipart(
+            key: key, upload: upload, partBytes: partBytes, announcesChecksums: entry["checksums"]?.boolValue)
         // Parts are whole blocks. Of others nobody can go on, and a byte each would be more of them than fit in memory.
         guard index >= 0, partBytes > 0, partBytes % CRC32C.blockSize == 0 else {
             orphans.append(multipart)

@@ -50,6 +50,12 @@ struct UploadPast: Sendable {
                 past.done.insert(index)
                 continue
             }
+            guard begun.announcesChecksums == store.announcesChecksums else {
+                // Whoever began it had another setting, or had found out another thing about the store: its parts are refused
+                // for good. What nobody noted may be so too.
+                try? await store.abortMultipart(key, upload: begun.upload, progress: progress)
+                continue
+            }
             let plan = PartPlan(size: files[index].size, partBytes: begun.partBytes)
             let good = parts.filter { isGood($0, plan, files[index]) }
             past.multiparts[index] = Multipart(

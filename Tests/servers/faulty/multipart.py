@@ -42,10 +42,16 @@ def put_part(state: State, settings: Settings, request: Request, bucket: str, ke
     if not number.isdigit() or not 1 <= int(number) <= 10_000:
         raise S3Error(400, "InvalidArgument", f"part number {number}", refusal=True)
     crc = rules.check_digests(request, settings, required=bool(upload.algorithm))
+    sent = rules.sent_checksums(request)
+    if not settings.ignore_checksums and bool(sent) != bool(upload.algorithm):
+        # In the words of S3.
+        expected, actual = upload.algorithm.lower() or "null", "crc32c" if sent else "null"
+        text = f"Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
+        raise S3Error(400, "InvalidRequest", text, refusal=True)
     part = Part(request.body, crc, new_etag(crc))
     upload.parts[int(number)] = part
     headers = {"ETag": part.etag}
-    if rules.sent_checksums(request) and not settings.ignore_checksums:
+    if sent and not settings.ignore_checksums:
         headers["x-amz-checksum-crc32c"] = encoded(crc)
     return Response(200, headers)
 

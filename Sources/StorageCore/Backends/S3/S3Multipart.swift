@@ -1,18 +1,22 @@
 /// Uploads in parts.
 extension S3Store {
-    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> String {
+    var announcesChecksums: Bool { integrity.sendsCRC32C }
+
+    func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         var plain = S3Operation(
             "CreateMultipartUpload", "POST", key: try client.keys.whole(key), query: [("uploads", "")]
         ).answering(.document("InitiateMultipartUploadResult"))
         plain.headers = creationHeaders(bytes: .max)
         let integrity = self.integrity
         let operation = plain.with(integrity.multipartHeaders)
+        var announces = integrity.sendsCRC32C
         var outcome = try await sendCreating(operation, progress: progress)
         if case .refusal(let refusal) = outcome, integrity.isAboutChecksums(refusal), !refusal.isDocument {
             // Not in S3's words: a proxy, perhaps. Parts have to agree with what is announced here, so it is asked now.
             outcome = try await sendCreating(operation, progress: progress)
         }
         if case .refusal(let refusal) = outcome, integrity.isAboutChecksums(refusal) {
+            announces = false
             outcome = try await sendCreating(plain, progress: progress)
             if case .refusal(let second) = outcome { throw S3Integrity.error(refusal, without: second.error) }
             client.memory.learn { if $0.checksums == .unknown { $0.checksums = .refused } }
@@ -21,7 +25,7 @@ extension S3Store {
         guard let root = success.document.result("InitiateMultipartUploadResult"), let upload = root.child("UploadId"),
             !upload.isEmpty
         else { throw garbage(operation, success) }
-        return upload
+        return BegunMultipart(upload: upload, announcesChecksums: announces)
     }
 
     func putPart(
