@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from servers.faulty import Action, FaultyS3
 from stores import MIB, open_run, report, restored, signed_for, write
+
+from raystorage import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +108,30 @@ def test_an_upload_that_the_store_dropped_meanwhile_is_begun_anew(server: Faulty
     goes_on(server, tmp_path, files)
     assert len(server.entries("UploadPart")) == 6
     assert len(server.entries("CreateMultipartUpload")) == 1
+
+
+def test_a_machine_whose_clock_is_ahead_takes_nothing_for_old(server: FaultyS3, tmp_path: Path) -> None:
+    # By 30 days: what the store stamps now is older than 7 for us.
+    server.settings.clock_offset_s = -30 * 24 * 3600
+    files = killed(server, tmp_path, "UploadPart", skip=3, done=5)
+    begun = server.open_multiparts()
+    with open_run(server.endpoint, staging_dir=str(tmp_path / "other")) as run:
+        assert run.get_checkpoint() is None
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    for more in (["--dry-run"], []):
+        command = [sys.executable, "-m", "raystorage", "gc", server.endpoint.url("runs/run"), "--json", *more]
+        done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
+        document = json.loads(done.stdout)
+        assert document["removed"] == []
+        assert len(document["kept"]) == 1
+    assert server.open_multiparts() == begun
+    # Its own machine finishes it, beside the line that the other one has gone on with.
+    with open_run(server.endpoint, query={"part_size_bytes": PART}, staging_dir=str(tmp_path / "staging")):
+        pass
+    name = begun[0][0].split("/")[-2]
+    assert restored(Checkpoint(server.endpoint.url(f"runs/run/{name}")), tmp_path / "restored") == files
+    assert server.open_multiparts() == []
+    assert len(server.entries("CreateMultipartUpload")) == 0
 
 
 @pytest.mark.parametrize("first", ["when_required", "when_supported"])

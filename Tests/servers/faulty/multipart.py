@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servers.faulty import rules
+from servers.faulty import rules, signature
 from servers.faulty.errors import S3Error, element, xml_response
 from servers.faulty.objects import bucket_of
 from servers.faulty.settings import Settings
@@ -31,6 +31,7 @@ def create(state: State, settings: Settings, request: Request, bucket: str, key:
         if settings.require_checksums and not algorithm:
             raise S3Error(400, "InvalidRequest", "no x-amz-checksum-algorithm", refusal=True)
     upload = state.begin(place, key, algorithm, checksum_type, rules.kept_headers(request))
+    upload.started = signature.now(settings)
     content = [element("Bucket", bucket), element("Key", key), element("UploadId", upload.id)]
     headers = {"x-amz-checksum-algorithm": algorithm} if algorithm and not settings.ignore_checksums else {}
     return xml_response("InitiateMultipartUploadResult", content, headers=headers)
@@ -48,7 +49,7 @@ def put_part(state: State, settings: Settings, request: Request, bucket: str, ke
         expected, actual = upload.algorithm.lower() or "null", "crc32c" if sent else "null"
         text = f"Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
         raise S3Error(400, "InvalidRequest", text, refusal=True)
-    part = Part(request.body, crc, new_etag(crc))
+    part = Part(request.body, crc, new_etag(crc), signature.now(settings))
     upload.parts[int(number)] = part
     headers = {"ETag": part.etag}
     if sent and not settings.ignore_checksums:
@@ -66,7 +67,8 @@ def complete(state: State, settings: Settings, request: Request, bucket: str, ke
     if not settings.ignore_checksums:
         _check_whole(request, settings, upload, crc, size)
     rules.check_conditions(request, place.objects.get(key), settings)
-    stored = StoredObject(pieces, crc, new_etag(crc)[:-1] + f'-{len(parts)}"', headers=upload.headers, parts=len(parts))
+    etag = new_etag(crc)[:-1] + f'-{len(parts)}"'
+    stored = StoredObject(pieces, crc, etag, signature.now(settings), headers=upload.headers, parts=len(parts))
     place.objects[key] = stored
     del place.uploads[upload.id]
     content = [

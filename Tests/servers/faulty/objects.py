@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from email.utils import formatdate
 
-from servers.faulty import rules
+from servers.faulty import rules, signature
 from servers.faulty.errors import S3Error, element, xml_response
 from servers.faulty.settings import Settings
 from servers.faulty.state import Bucket, State, StoredObject, encoded, new_etag
@@ -53,7 +53,9 @@ def put_object(state: State, settings: Settings, request: Request, bucket: str, 
         raise S3Error(400, "EntityTooLarge", f"{len(request.body)} bytes in one PUT", refusal=True)
     crc = rules.check_digests(request, settings, required=True)
     rules.check_conditions(request, place.objects.get(key), settings)
-    stored = StoredObject([request.body], crc, new_etag(crc), headers=rules.kept_headers(request))
+    stored = StoredObject(
+        [request.body], crc, new_etag(crc), signature.now(settings), headers=rules.kept_headers(request)
+    )
     place.objects[key] = stored
     headers = {"ETag": stored.etag}
     if rules.sent_checksums(request) and not settings.ignore_checksums:
