@@ -88,6 +88,8 @@ void *cs_curl_transfer_new(const cs_curl_request *request) {
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, self->headers);
     /* The host's signals and handlers are left alone; time-outs of the resolver come from its thread. */
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* No waiting for a name server that does not answer, neither by us nor by who forks. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);

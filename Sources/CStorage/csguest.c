@@ -35,8 +35,11 @@ static void initialize(void) {
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    pthread_atfork(NULL, NULL, after_fork_in_child);
 }
+
+__attribute__((constructor)) static void register_child(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
+
+void cs_guest_end_thread(void) { OPENSSL_thread_stop(); }
 
 void cs_guest_initialize(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;

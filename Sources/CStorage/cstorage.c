@@ -48,14 +48,20 @@ int cs_lock_file(int fd, int exclusive, int wait, pid_t *holder) {
 
 int cs_lock_holder(int fd, pid_t *holder) {
   struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(fd, F_GETLK, &lock) != 0) return -1;
+  int depth = cs_fork_pause();
+  int failed = fcntl(fd, F_GETLK, &lock);
+  cs_fork_resume(depth);
+  if (failed != 0) return -1;
   if (holder) *holder = lock.l_type == F_UNLCK ? 0 : lock.l_pid;
   return lock.l_type != F_UNLCK;
 }
 
 int cs_unlock_file(int fd) {
   struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-  return fcntl(fd, F_SETLK, &lock);
+  int depth = cs_fork_pause();
+  int result = fcntl(fd, F_SETLK, &lock);
+  cs_fork_resume(depth);
+  return result;
 }
 
 int cs_reflink(int destination, int source) {
@@ -190,7 +196,9 @@ int cs_spawn(char *const arguments[], int output, pid_t *child) {
   if (!error) error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   if (!error) error = posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
   if (!error) error = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+  int depth = cs_fork_pause();
   if (!error) error = posix_spawnp(child, arguments[0], &actions, &attributes, arguments, environ);
+  cs_fork_resume(depth);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   return error;

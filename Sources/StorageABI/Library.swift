@@ -12,34 +12,36 @@ public func raystorage_version() -> UnsafePointer<CChar>? { cs_version() }
 
 @implementation @_cdecl("raystorage_status_name")
 public func raystorage_status_name(_ status: raystorage_status) -> UnsafePointer<CChar>? {
-    if status == 0 { return staticText("OK") }
-    return staticText(StorageError.Code.all.first { $0.rawValue == status }?.staticName ?? "UNKNOWN")
+    inside {
+        if status == 0 { return staticText("OK") }
+        return staticText(StorageError.Code.all.first { $0.rawValue == status }?.staticName ?? "UNKNOWN")
+    }
 }
 
 @implementation @_cdecl("raystorage_error_code")
 public func raystorage_error_code(_ error: OpaquePointer?) -> raystorage_status {
-    errorBox(error)?.error.code.rawValue ?? 0
+    inside { errorBox(error)?.error.code.rawValue ?? 0 }
 }
 
 @implementation @_cdecl("raystorage_error_message")
 public func raystorage_error_message(_ error: OpaquePointer?) -> UnsafePointer<CChar>? {
-    UnsafePointer(errorBox(error)?.message) ?? staticText("")
+    inside { UnsafePointer(errorBox(error)?.message) ?? staticText("") }
 }
 
 @implementation @_cdecl("raystorage_error_details_json")
 public func raystorage_error_details_json(_ error: OpaquePointer?) -> UnsafePointer<CChar>? {
-    UnsafePointer(errorBox(error)?.details) ?? staticText("{}")
+    inside { UnsafePointer(errorBox(error)?.details) ?? staticText("{}") }
 }
 
 @implementation @_cdecl("raystorage_error_is_retryable")
 public func raystorage_error_is_retryable(_ error: OpaquePointer?) -> Int32 {
-    errorBox(error)?.error.isRetryable == true ? 1 : 0
+    inside { errorBox(error)?.error.isRetryable == true ? 1 : 0 }
 }
 
 @implementation @_cdecl("raystorage_error_free")
 public func raystorage_error_free(_ error: OpaquePointer?) {
     guard let error else { return }
-    Unmanaged<ErrorBox>.fromOpaque(UnsafeRawPointer(error)).release()
+    inside { Unmanaged<ErrorBox>.fromOpaque(UnsafeRawPointer(error)).release() }
 }
 
 @implementation @_cdecl("raystorage_string_free")

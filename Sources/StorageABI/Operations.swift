@@ -31,7 +31,7 @@ public func raystorage_operation_result(
 
 @implementation @_cdecl("raystorage_operation_cancel")
 public func raystorage_operation_cancel(_ operation: OpaquePointer?) {
-    (try? Handle.get(operation, Operation.self, "operation"))?.cancel()
+    inside { (try? Handle.get(operation, Operation.self, "operation"))?.cancel() }
 }
 
 @implementation @_cdecl("raystorage_operation_free")

@@ -31,8 +31,7 @@ public func raystorage_run_report_start(
 
 @implementation @_cdecl("raystorage_report_state")
 public func raystorage_report_state(_ report: OpaquePointer?) -> Int32 {
-    guard let report = try? Handle.get(report, Report.self, "report") else { return -1 }
-    return report.currentState.rawValue
+    inside { (try? Handle.get(report, Report.self, "report"))?.currentState.rawValue ?? -1 }
 }
 
 @implementation @_cdecl("raystorage_report_wait_captured")

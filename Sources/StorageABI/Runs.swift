@@ -49,8 +49,10 @@ public func raystorage_operation_take_run(
 
 @implementation @_cdecl("raystorage_run_path")
 public func raystorage_run_path(_ run: OpaquePointer?) -> UnsafePointer<CChar>? {
-    guard let run, let handle = Handle.at(run).object as? RunHandle else { return nil }
-    return UnsafePointer(handle.path)
+    inside {
+        guard let run, let handle = Handle.at(run).object as? RunHandle else { return nil }
+        return UnsafePointer(handle.path)
+    }
 }
 
 @implementation @_cdecl("raystorage_run_info")

@@ -40,12 +40,12 @@ final class Handle {
     /// Gives up the caller's reference; nothing for NULL and in a forked child, whose threads never ran.
     static func release(_ pointer: OpaquePointer?, _ body: (AnyObject) -> Void = { _ in }) {
         guard let pointer else { return }
-        cs_fork_enter()
-        defer { cs_fork_leave() }
-        let handle = Unmanaged<Handle>.fromOpaque(UnsafeRawPointer(pointer))
-        guard handle.takeUnretainedValue().processID == getpid() else { return }
-        body(handle.takeUnretainedValue().object)
-        handle.release()
+        inside {
+            let handle = Unmanaged<Handle>.fromOpaque(UnsafeRawPointer(pointer))
+            guard handle.takeUnretainedValue().processID == getpid() else { return }
+            body(handle.takeUnretainedValue().object)
+            handle.release()
+        }
     }
 }
 
@@ -77,15 +77,22 @@ extension StorageError {
 func guarded(
     _ error: UnsafeMutablePointer<OpaquePointer?>?, _ body: () throws(StorageError) -> Void
 ) -> Int32 {
+    inside {
+        do throws(StorageError) {
+            try body()
+            return 0
+        } catch let failure {
+            error?.pointee = OpaquePointer(Unmanaged.passRetained(ErrorBox(failure)).toOpaque())
+            return failure.code.rawValue
+        }
+    }
+}
+
+/// Every function of the C interface runs within this: forks wait until it has ended.
+func inside<Value>(_ body: () -> Value) -> Value {
     cs_fork_enter()
     defer { cs_fork_leave() }
-    do throws(StorageError) {
-        try body()
-        return 0
-    } catch let failure {
-        error?.pointee = OpaquePointer(Unmanaged.passRetained(ErrorBox(failure)).toOpaque())
-        return failure.code.rawValue
-    }
+    return body()
 }
 
 /// Text that the caller lent.

@@ -18,6 +18,8 @@ private enum Moment {
     }
 }
 
+private final class Held: Sendable { let mutex = SlowMutex(()) }
+
 /// Forks and locks; each in a process of its own. A fork that hangs ends with an alarm.
 struct ForkTests {
     @Test func `P12 a fork waits until nobody is within our code`() async {
@@ -50,7 +52,8 @@ struct ForkTests {
             let monitor = Monitor()
             var ends: [Int32] = [0, 0]
             #expect(cs_pipe(&ends) == 0)
-            let (reading, ready) = (ends[0], (0..<3).map { _ in Flag() })
+            let (reading, ready) = (ends[0], (0..<5).map { _ in Flag() })
+            let held = Held()
             let waiters: [@Sendable () -> Void] = [
                 {
                     var byte: UInt8 = 0
@@ -63,6 +66,18 @@ struct ForkTests {
                         monitor.wait()
                         monitor.wait()
                     }
+                },
+                {
+                    held.mutex.withLock { _ in
+                        var byte: UInt8 = 0
+                        ready[3].raise()
+                        _ = cs_read(reading, &byte, 1)
+                    }
+                },
+                {
+                    while !ready[3].isSet { sched_yield() }
+                    ready[4].raise()
+                    held.mutex.withLock { _ in }
                 },
                 {
                     monitor.withLock {

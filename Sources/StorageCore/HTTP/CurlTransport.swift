@@ -138,6 +138,7 @@ final class CurlLoop: @unchecked Sendable {
         // First out of the reach of those who would wake it.
         monitor.withLock { self.multi = nil }
         cs_curl_multi_free(multi)
+        cs_guest_end_thread()
         monitor.withLock {
             isRunning = false
             monitor.broadcast()

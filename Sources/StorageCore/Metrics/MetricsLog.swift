@@ -34,7 +34,7 @@ public final class MetricsLog: Sendable {
     let isDurable: Bool
     let limits: Limits
     let calls: FileCalls
-    let state = Mutex(State())
+    let state = SlowMutex(State())
     /// Held around a whole `sync`, so that two do not rewrite one segment.
     let syncTurn = Monitor()
 

@@ -30,7 +30,7 @@ final class ResultFiles: Sendable {
     private let calls: FileCalls
     private let origin: @Sendable (Int) -> EpochOrigin
     private let localTime: @Sendable (Double) -> LocalTime
-    private let state = Mutex<State?>(nil)
+    private let state = SlowMutex<State?>(nil)
 
     /// Touches nothing yet. `origin` tells about an epoch by its number; by default its record in the run is read.
     init(

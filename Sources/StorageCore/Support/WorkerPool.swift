@@ -42,6 +42,8 @@ final class WorkerPool: @unchecked Sendable {
     private func startWorker() {
         let isStarted = NamedThread.start("\(name)-\(String(workers, radix: 36))") { [self] in
             work()
+            // Who waits for the end of the threads may fork then.
+            cs_guest_end_thread()
             monitor.withLock {
                 live -= 1
                 monitor.broadcast()
@@ -109,6 +111,7 @@ enum NamedThread {
                 cs_block_signals()
                 cs_set_thread_name(start.name)
                 start.body()
+                cs_guest_end_thread()
                 return nil
             }, start.toOpaque())
         guard result == 0 else {

@@ -14,7 +14,7 @@ final class LockTable: Sendable {
         var readers: Int
     }
     private let processID = getpid()
-    private let entries = Mutex<[[UInt8]: Entry]>([:])
+    private let entries = SlowMutex<[[UInt8]: Entry]>([:])
 
     /// The table of a forked child hangs on that of its parent, which may be locked for ever there.
     private let child = AtomicLazyReference<LockTable>()

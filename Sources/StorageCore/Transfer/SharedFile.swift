@@ -11,10 +11,10 @@ final class SharedFile: Sendable {
         var partsLeft: Int
         var failed = false
     }
-    private let state: Mutex<State>
+    private let state: SlowMutex<State>
 
     init(blocks: Int, parts: Int) {
-        state = Mutex(State(blocks: Array(repeating: 0, count: blocks), partsLeft: parts))
+        state = SlowMutex(State(blocks: Array(repeating: 0, count: blocks), partsLeft: parts))
     }
 
     var hasFailed: Bool { state.withLock { $0.failed } }
