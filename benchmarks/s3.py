@@ -37,8 +37,8 @@ TITLES = {"w1": "one file of 1 GiB", "w2": "8 files of 128 MiB", "w3": "2,000 fi
 NOTE = (
     "each measurement is a process of its own, against nginx on the same cores, which keeps nothing; "
     "awscrt, opendal send no checksum, boto3 CRC-32, Ray Train CRC-64, obstore and minio-py hash SHA-256. "
-    "Over http ours is told `payload_signing=never`, which is what awscrt does: the default there hashes the body as well, "
-    "half a second of CPU per GiB. "
+    "Over http ours is told `payload_signing=never`, which is what awscrt does: the default there hashes the body "
+    "as well, half a second of CPU per GiB. "
 )
 
 

@@ -54,6 +54,8 @@ def write_and_cut(device: LosingDevice, how: str, cuts: int) -> tuple[set[int], 
         machine = Machine(device, command)
         machine.read_until(lambda line: line == "checked", BOOT_S)
         missing |= promised - {int(line.split()[1]) for line in machine.lines if line.startswith("have ")}
+        # However slow the machine is, something is to be lost.
+        machine.read_until(lambda line: line.startswith("durable "), BOOT_S)
         machine.cut_between(0.2, 1.5, choice)
         promised |= {int(line.split()[1]) for line in machine.lines if line.startswith("durable ")}
     return promised, missing

@@ -54,11 +54,15 @@ def test_random_instants(
         directory = tmp_path / f"kill-{numbered[0]}"
         return remove_good(directory, kill_at_random(directory, seaweedfs, numbered[1], longest_s))
 
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(one, enumerate(random_kills(scenario, count, SEED))))
+    outcomes: list[Outcome] = []
+    # A machine that was busy when the duration was measured, and is not now, may end before every kill.
+    while not any(outcome.killed for outcome in outcomes):
+        kills = enumerate(random_kills(scenario, count, SEED), len(outcomes))
+        with ThreadPoolExecutor(2) as pool:
+            outcomes += pool.map(one, kills)
+        longest_s /= 2
     say(report(f"SeaweedFS, {scenario.name}", outcomes, started))
     assert_unbroken(outcomes)
-    assert any(outcome.killed for outcome in outcomes)
 
 
 @pytest.mark.parametrize("most", [12, pytest.param(10_000, marks=pytest.mark.long)])
