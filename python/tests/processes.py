@@ -62,6 +62,10 @@ class Process:
     def pid(self) -> int:
         return self._popen.pid
 
+    def state(self) -> str:
+        """What the kernel says that its first thread does: R runs, S waits, T is stopped."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
     def line(self) -> str:
         """The next line it says; an error with what it complained of when it ended instead."""
         assert self._popen.stdout is not None
@@ -87,7 +91,7 @@ class Process:
 
     def wait_stopped(self) -> None:
         """Returns when it has stopped itself."""
-        until(lambda: Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        until(lambda: self.state() == "T")
 
     def end(self, timeout_s: float = 60) -> Done:
         """Waits for its end; a process that hangs is killed and is an error."""

@@ -242,6 +242,7 @@ def test_ctrl_c_is_answered_at_once(call: str, rule: str, storage: Path, tmp_pat
             process.tell()
             assert process.line() == "begins"
             until(lambda log=log: "! " in log.read_text() if log.exists() else False)
+            until(lambda process=process: process.state() == "S")
             sent = time.monotonic()
             process.send(signal.SIGINT)
             words = process.line().split()
