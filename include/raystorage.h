@@ -16,7 +16,8 @@
  *      and lives as long as its handle. A `char **out_*` is owned: `raystorage_string_free()`.
  *  (4) Every handle may be used from every thread. The library never calls the caller.
  *  (5) After fork() a handle inherited from the parent fails with RAYSTORAGE_ERROR_FORKED, and freeing it does
- *      nothing. The child may open handles of its own.
+ *      nothing. The child may open handles of its own. fork() waits for the library's threads to be at rest, a
+ *      millisecond or two, at most 200 ms.
  *  (6) Times are `int64_t ..._ms`: -1 waits without limit, 0 does not wait. Sizes are `uint64_t ..._bytes`.
  *      Booleans are `int32_t`. No enum type appears in a prototype.
  *  (7) Option structs start with `struct_size`; use the `_INIT` macro. A field that is 0 or NULL means its default.

@@ -33,6 +33,23 @@ import Testing
 
     private func wait(_ report: Report) throws { try report.wait(Deadline(timeoutMilliseconds: 600_000)) }
 
+    /// A trainer that is given up while the decision on its report is on its way: it arrives when the gate opens.
+    private func withheldDecision(_ fixture: RunFixture) async throws -> (TrainingRun, Report, Gate) {
+        let gate = Gate()
+        let held = Flag()
+        let run = try await train(fixture) { moment, call in
+            guard moment == .before, call.operation == .put, call.key.contains(RunLayout.decisions), held.set() else {
+                return
+            }
+            await gate.pass()
+        }
+        let late = try begin(fixture, run, "late")
+        let deadline = Deadline(timeoutMilliseconds: 600_000)
+        while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
+        try fixture.kill(run)
+        return (run, late, gate)
+    }
+
     private func restored(_ fixture: RunFixture, _ name: String) async throws -> String {
         let target = fixture.tree.at("restored-\(Environment.system.randomHex(4))")
         _ = try await CheckpointAccess("\(fixture.root)/\(name)", environment: .system, opener: fixture.opener)
@@ -143,18 +160,7 @@ import Testing
 
     @Test func `P1, P9 a decision that arrives when its attempt was given up decides nothing`() async throws {
         let fixture = try RunFixture(.objects)
-        let gate = Gate()
-        let held = Flag()
-        let run = try await train(fixture) { moment, call in
-            guard moment == .before, call.operation == .put, call.key.contains(RunLayout.decisions), held.set() else {
-                return
-            }
-            await gate.pass()
-        }
-        let late = try begin(fixture, run, "late")
-        let deadline = Deadline(timeoutMilliseconds: 600_000)
-        while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
-        try fixture.kill(run)
+        let (run, late, gate) = try await withheldDecision(fixture)
         // Somebody else cleans up: the abort is won.
         let collection = try GarbageCollection(fixture.root, environment: .system, opener: fixture.opener)
         _ = try await collection.run(now: true, dryRun: false, progress: Progress())
@@ -173,18 +179,7 @@ import Testing
         async throws
     {
         let fixture = try RunFixture(.objects)
-        let gate = Gate()
-        let held = Flag()
-        let run = try await train(fixture) { moment, call in
-            guard moment == .before, call.operation == .put, call.key.contains(RunLayout.decisions), held.set() else {
-                return
-            }
-            await gate.pass()
-        }
-        let late = try begin(fixture, run, "late")
-        let deadline = Deadline(timeoutMilliseconds: 600_000)
-        while !held.isSet, !deadline.isPast { await Engine.shared.sleep(milliseconds: 1) }
-        try fixture.kill(run)
+        let (run, late, gate) = try await withheldDecision(fixture)
         let next = try await fixture.open("a")
         #expect(next.recovered == [name(1, 0)])
         gate.open()

@@ -99,6 +99,11 @@ final class CurlLoop: @unchecked Sendable {
         guard let multi else { return false }
         isRunning = NamedThread.start("raystorage-nt-\(number)") { [self, box = SendablePointer(multi)] in
             run(box.pointer)
+        } atEnd: { [self] in
+            monitor.withLock {
+                isRunning = false
+                monitor.broadcast()
+            }
         }
         return isRunning
     }
@@ -138,11 +143,6 @@ final class CurlLoop: @unchecked Sendable {
         // First out of the reach of those who would wake it.
         monitor.withLock { self.multi = nil }
         cs_curl_multi_free(multi)
-        cs_guest_end_thread()
-        monitor.withLock {
-            isRunning = false
-            monitor.broadcast()
-        }
     }
 
     /// nil: it is time to stop, and nothing is under way.

@@ -31,7 +31,7 @@ final class MetricsRecorder: Sendable {
         self.engine = engine
     }
 
-    /// Adds a report's line; called with the run's monitor locked.
+    /// Adds a report's line; from any thread, without the run's monitor locked.
     func append(index: Int, checkpoint: String?, metricsJSON: [UInt8]) throws(StorageError) {
         try log.append(
             index: index, time: environment.now(), checkpointName: checkpoint, metricsJSON: metricsJSON)

@@ -42,8 +42,7 @@ final class WorkerPool: @unchecked Sendable {
     private func startWorker() {
         let isStarted = NamedThread.start("\(name)-\(String(workers, radix: 36))") { [self] in
             work()
-            // Who waits for the end of the threads may fork then.
-            cs_guest_end_thread()
+        } atEnd: { [self] in
             monitor.withLock {
                 live -= 1
                 monitor.broadcast()
@@ -91,15 +90,20 @@ enum NamedThread {
     private final class ThreadStart {
         let name: String
         let body: @Sendable () -> Void
-        init(name: String, body: @escaping @Sendable () -> Void) {
+        let atEnd: @Sendable () -> Void
+        init(name: String, body: @escaping @Sendable () -> Void, atEnd: @escaping @Sendable () -> Void) {
             self.name = name
             self.body = body
+            self.atEnd = atEnd
         }
     }
 
-    /// False when the system has no more threads to give.
-    static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
-        let start = Unmanaged.passRetained(ThreadStart(name: name, body: body))
+    /// False when the system has no more threads to give. `atEnd` tells those who wait for the end of `body`: they may fork
+    /// then, so that nothing of the thread is left that holds a lock.
+    static func start(
+        _ name: String, _ body: @escaping @Sendable () -> Void, atEnd: @escaping @Sendable () -> Void = {}
+    ) -> Bool {
+        let start = Unmanaged.passRetained(ThreadStart(name: name, body: body, atEnd: atEnd))
         var thread = pthread_t()
         let result = pthread_create(
             &thread, nil,
@@ -112,6 +116,7 @@ enum NamedThread {
                 cs_set_thread_name(start.name)
                 start.body()
                 cs_guest_end_thread()
+                start.atEnd()
                 return nil
             }, start.toOpaque())
         guard result == 0 else {
