@@ -20,8 +20,9 @@ cd "$work/source"
 # Nothing but HTTP: no other protocol, no compression, no HTTP/2 (a connection per transfer is what large objects want),
 # no cookies, no authentication but what the proxy may ask for, no .netrc. The CA store is looked for at run time.
 # No sigaction: curl would switch SIGPIPE of the whole process off and on; our threads block all signals instead.
+# What has arrived is handed over in pieces as large as curl's buffer: each one costs a call and a copy, and 16 KiB is its default.
 # No openssl.cnf of the host, which may name engines that are not here.
-curl_disallow_sigaction=yes CFLAGS="-O2 -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections" ./configure --quiet \
+curl_disallow_sigaction=yes CFLAGS="-O2 -DCURL_MAX_WRITE_SIZE=524288 -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections" ./configure --quiet \
     --enable-static --disable-shared --with-openssl --without-ca-bundle --without-ca-path --enable-symbol-hiding --disable-openssl-auto-load-config \
     --disable-ftp --disable-file --disable-ldap --disable-ldaps --disable-rtsp --disable-dict --disable-telnet \
     --disable-tftp --disable-pop3 --disable-imap --disable-smb --disable-smtp --disable-gopher --disable-mqtt \

@@ -47,7 +47,7 @@ final class ScriptedTransport: HTTPTransport {
             if isBroken { throw StorageError.broken }
             return try reader.response(shown: "scripted", method: request.method)
         } catch {
-            if let arrived = reader.arrived { request.receipt?.current = arrived }
+            if let arrived = reader.arrived() { request.receipt?.current = arrived }
             throw error
         }
     }

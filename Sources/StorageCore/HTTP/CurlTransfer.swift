@@ -68,7 +68,7 @@ final class CurlTransfer: @unchecked Sendable {
     }
 
     func fail(_ error: StorageError) {
-        if let receipt = request.receipt, let arrived = reader.arrived { receipt.current = arrived }
+        if let receipt = request.receipt, let arrived = reader.arrived() { receipt.current = arrived }
         answer(.failure(error))
     }
 

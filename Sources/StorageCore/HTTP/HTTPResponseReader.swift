@@ -17,18 +17,20 @@ struct HTTPResponseReader {
     private var body: [UInt8] = []
     /// Of this response.
     private var length = 0
-    private var blocks: [UInt32]
-    private var block: UInt32
-    private var blockLength: Int
+    /// Where the body of a success goes when its sink is a file.
+    private let fileBody: FileBody?
     private var hasEndedHeaders = false
     private var isTooLong = false
 
     init(_ sink: HTTPSink, after begun: HTTPReceipt.State = .init()) {
         self.sink = sink
         self.begun = begun
-        blocks = begun.blocks
-        block = begun.block
-        blockLength = begun.blockLength
+        fileBody =
+            switch sink {
+            case .memory: nil
+            case .file(let file, let offset, let expected):
+                FileBody(file, offset: offset + begun.length, expected: expected - begun.length, after: begun)
+            }
     }
 
     private var isSuccess: Bool { 200..<300 ~= status }
@@ -79,45 +81,14 @@ struct HTTPResponseReader {
             }
             body.append(contentsOf: bytes)
             length += bytes.count
-        case .file(let file, let offset, let expected):
+        case .file(_, _, let expected):
             guard length + bytes.count <= expected - begun.length else {
                 isTooLong = true
                 throw wrongLength(shown, "more than the \(expected - begun.length) bytes that were asked for")
             }
-            try Self.write(bytes, to: file, at: offset + begun.length + length)
-            check(bytes)
+            try fileBody?.take(bytes)
             length += bytes.count
         }
-    }
-
-    private static func write(
-        _ bytes: UnsafeRawBufferPointer, to file: OpenFile, at offset: Int
-    ) throws(StorageError) {
-        var done = 0
-        while done < bytes.count {
-            done += try System.check("pwrite", file.path) {
-                cs_pwrite(
-                    file.descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
-            }
-        }
-    }
-
-    /// Takes the CRC-32C of each block while the bytes are in the cache.
-    private mutating func check(_ bytes: UnsafeRawBufferPointer) {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let piece = rest.prefix(CRC32C.blockSize - blockLength)
-            block = CRC32C.update(block, UnsafeRawBufferPointer(rebasing: piece))
-            blockLength += piece.count
-            if blockLength == CRC32C.blockSize { endBlock() }
-            rest = rest.dropFirst(piece.count)
-        }
-    }
-
-    private mutating func endBlock() {
-        blocks.append(block)
-        block = 0
-        blockLength = 0
     }
 
     /// Bytes that were lost on the way may come with the next try; a length that the server announced will not change.
@@ -136,26 +107,30 @@ struct HTTPResponseReader {
     /// Whether the head has arrived, and as many bytes of the body as it announced.
     func isComplete(announced: Int) -> Bool { hasEndedHeaders && length >= max(0, announced) }
 
-    mutating func response(shown: String, method: String) throws(StorageError) -> HTTPResponse {
-        guard isSuccess, case .file(_, _, let expected) = sink else {
+    func response(shown: String, method: String) throws(StorageError) -> HTTPResponse {
+        guard isSuccess, case .file(_, _, let expected) = sink, let fileBody else {
             return HTTPResponse(status: status, headers: headers, body: body, bodyLength: length)
         }
         guard begun.length + length == expected else {
             throw wrongLength(shown, "\(length) of \(expected - begun.length) bytes that were asked for")
         }
-        if blockLength > 0 { endBlock() }
+        try fileBody.flush()
         return HTTPResponse(
-            status: status, headers: headers, bodyLength: expected, bodyStart: begun.length, blockChecksums: blocks)
+            status: status, headers: headers, bodyLength: expected, bodyStart: begun.length,
+            blockChecksums: fileBody.endBlocks())
     }
 
-    /// What another try need not ask for; nil when this one has changed nothing.
-    var arrived: HTTPReceipt.State? {
+    /// What another try need not ask for, now that this one has failed; nil when it has changed nothing.
+    func arrived() -> HTTPReceipt.State? {
         // Any other success is no part of what was asked for: an error page of something on the way, or the whole.
-        guard status == 206, case .file(_, _, let expected) = sink, length > 0 else { return nil }
+        guard status == 206, case .file(_, _, let expected) = sink, let fileBody, length > 0 else { return nil }
         // More than there should be: nobody knows what that was.
         if isTooLong || begun.length + length >= expected { return HTTPReceipt.State() }
+        // What cannot be written has not arrived.
+        do throws(StorageError) { try fileBody.flush() } catch {}
         let etag = begun.etag ?? headers.first { $0.name == "etag" }?.value
         return HTTPReceipt.State(
-            length: begun.length + length, blocks: blocks, block: block, blockLength: blockLength, etag: etag)
+            length: begun.length + fileBody.written, blocks: fileBody.blocks, block: fileBody.block,
+            blockLength: fileBody.blockLength, etag: etag)
     }
 }

@@ -15,6 +15,8 @@ final class BufferPool: @unchecked Sendable {
     private var free: [UnsafeMutableRawBufferPointer] = []
     private var inUse = 0
     private var most = 0
+    /// Passes under way, between whose files no memory is given back.
+    private var passes = 0
 
     /// `limitBytes`: of all buffers together; one is always allowed.
     init(limitBytes: Int = .max) { limit = max(1, limitBytes / Self.bufferSize) }
@@ -34,6 +36,20 @@ final class BufferPool: @unchecked Sendable {
         return try body(buffer)
     }
 
+    /// For many small files: buffers go back to the system behind the last of them, not behind each.
+    func forPass<Value: Sendable>(
+        _ body: () async throws(StorageError) -> Value
+    ) async throws(StorageError) -> Value {
+        monitor.withLock { passes += 1 }
+        defer {
+            monitor.withLock {
+                passes -= 1
+                release()
+            }
+        }
+        return try await body()
+    }
+
     private func take(_ progress: Progress) throws(StorageError) -> UnsafeMutableRawBufferPointer {
         try monitor.withLock { () throws(StorageError) in
             while inUse >= limit {
@@ -50,11 +66,15 @@ final class BufferPool: @unchecked Sendable {
         monitor.withLock {
             inUse -= 1
             free.append(buffer)
-            if inUse == 0 {
-                free.forEach { $0.deallocate() }
-                free = []
-            }
+            release()
             monitor.signal()
         }
+    }
+
+    /// With the monitor locked.
+    private func release() {
+        guard inUse == 0, passes == 0 else { return }
+        free.forEach { $0.deallocate() }
+        free = []
     }
 }

@@ -60,28 +60,36 @@ struct FilePass: Sendable {
             result[entry.key] = SharedFile(blocks: CRC32C.blockCount(size: files[entry.key].size), parts: entry.value)
         }
         let items = plan.items
-        try await Engine.shared.forEach(Array(items.indices), limit: workers) { index throws(StorageError) in
-            switch items[index] {
-            case .files(let range):
-                for file in range {
-                    try progress.checkCancelled()
-                    try attempt(file) { () throws(StorageError) in
-                        results.set(file, try whole(files[file]))
-                    }
-                }
-            case .part(let file, let range):
-                guard let shared = large[file], !shared.hasFailed else { return }
-                try attempt(file) { () throws(StorageError) in
-                    do throws(StorageError) {
-                        if let output = try part(files[file], shared, range) { results.set(file, output) }
-                    } catch {
-                        // Its other parts are not worth reading, and one failure is reported once.
-                        if shared.fail() { throw error }
-                    }
-                }
+        try await buffers.forPass { () throws(StorageError) in
+            try await Engine.shared.forEach(Array(items.indices), limit: workers) { index throws(StorageError) in
+                try run(items[index], of: files, large, results)
             }
         }
         return results.takeAll()
+    }
+
+    private func run(
+        _ item: WorkPlan.Item, of files: [Input], _ large: [Int: SharedFile], _ results: Slots<Output>
+    ) throws(StorageError) {
+        switch item {
+        case .files(let range):
+            for file in range {
+                try progress.checkCancelled()
+                try attempt(file) { () throws(StorageError) in
+                    results.set(file, try whole(files[file]))
+                }
+            }
+        case .part(let file, let range):
+            guard let shared = large[file], !shared.hasFailed else { return }
+            try attempt(file) { () throws(StorageError) in
+                do throws(StorageError) {
+                    if let output = try part(files[file], shared, range) { results.set(file, output) }
+                } catch {
+                    // Its other parts are not worth reading, and one failure is reported once.
+                    if shared.fail() { throw error }
+                }
+            }
+        }
     }
 
     private func attempt(_ file: Int, _ body: () throws(StorageError) -> Void) throws(StorageError) {
@@ -116,7 +124,7 @@ struct FilePass: Sendable {
 
     private func create(_ file: Input, _ destination: RootDirectory) throws(StorageError) -> Descriptor {
         // Never more permissions than the file will have, not even for an instant.
-        try destination.open(file.destinationPath ?? file.path, O_WRONLY | O_CREAT | O_EXCL, mode: file.mode)
+        try destination.create(file.destinationPath ?? file.path, O_WRONLY, mode: file.mode)
     }
 
     private func sums(

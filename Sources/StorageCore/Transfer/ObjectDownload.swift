@@ -124,8 +124,8 @@ struct ObjectDownload: Sendable {
 
     private func create(_ input: FilePass.Input, _ root: RootDirectory) throws(StorageError) -> OpenFile {
         // Never more permissions than the file will have, not even for an instant.
-        let descriptor = try root.open(
-            input.destinationPath ?? input.path, O_RDWR | O_CREAT | O_EXCL, mode: input.mode)
+        let descriptor = try root.create(
+            input.destinationPath ?? input.path, O_RDWR, mode: input.mode)
         let file = OpenFile(owning: descriptor.release(), path: root.full(input.path))
         if input.size > PartPlan.usualPartBytes {
             try System.check("ftruncate", file.path) { cs_ftruncate(file.descriptor, off_t(input.size)) }

@@ -7,6 +7,12 @@ final class RootDirectory: Sendable {
     private let directory: OpenFile
     let path: String
     var descriptor: Int32 { directory.descriptor }
+    private let creating = (0..<16).map { _ in Turns() }
+
+    /// Who makes a file waits for whoever makes another one in that directory.
+    private final class Turns: Sendable {
+        let mutex = SlowMutex(())
+    }
 
     /// Opens an existing directory; a final symbolic link is followed when `followLink` is set.
     init(_ path: String, followLink: Bool = true) throws(StorageError) {
@@ -35,6 +41,16 @@ final class RootDirectory: Sendable {
             try check("open", relative) {
                 cs_openat(descriptor, relative, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode_t(mode))
             })
+    }
+
+    /// Makes a file and opens it. One at a time in a directory: Linux allows no more either, but lets those who wait burn
+    /// their cores meanwhile.
+    func create(_ relative: String, _ flags: Int32, mode: UInt32) throws(StorageError) -> Descriptor {
+        let parent = relative.utf8.lastIndex(of: UInt8(ascii: "/")).map { relative[..<$0].hashValue } ?? 0
+        let turns = creating[Int(UInt(bitPattern: parent) % UInt(creating.count))]
+        return try turns.mutex.withLock { (_) throws(StorageError) in
+            try open(relative, flags | O_CREAT | O_EXCL, mode: mode)
+        }
     }
 
     /// Calls `body` with the bytes of each name in a directory below (or in the root: ""), in no order, without `.`
