@@ -297,3 +297,13 @@ extension OpenedRun {
         checkpoints as? FileCheckpointStore ?? FileCheckpointStore(root: root, runID: runID, durability: .none)
     }
 }
+
+extension Environment {
+    /// That of this machine so many seconds later, by its own clock and by that of its file systems.
+    static func later(_ seconds: Double) -> Environment {
+        var environment = Environment.system
+        environment.now = { Environment.system.now() + seconds }
+        environment.changedAt = { path in Environment.system.changedAt(path).map { $0 + seconds } }
+        return environment
+    }
+}

@@ -158,11 +158,9 @@ import Testing
     init() throws { fixture = try RunFixture() }
 
     private func collect(
-        now: Bool = false, dryRun: Bool = false, after days: Double = 0
+        now: Bool = false, dryRun: Bool = false, after days: Double = 0, _ environment: Environment? = nil
     ) async throws -> (removed: Int, kept: Int) {
-        var environment = Environment.system
-        environment.now = { Environment.system.now() + days * 24 * 3600 }
-        let document = try await GarbageCollection(fixture.root, environment: environment)
+        let document = try await GarbageCollection(fixture.root, environment: environment ?? .later(days * 24 * 3600))
             .run(now: now, dryRun: dryRun, progress: Progress())
         return (document["removed"]?.arrayValue?.count ?? -1, document["kept"]?.arrayValue?.count ?? -1)
     }
@@ -182,6 +180,10 @@ import Testing
         let dry = try await collect(now: true, dryRun: true)
         #expect(dry == (2, 0))
         #expect(try System.list(fixture.path(RunLayout.attempts)).count == 3)
+        var ahead = Environment.system
+        ahead.now = { Environment.system.now() + 30 * 24 * 3600 }
+        let wrong = try await collect(ahead)
+        #expect(wrong == (0, 2))
         let old = try await collect(after: 7.1)
         #expect(old == (2, 0))
         #expect(try System.list(fixture.path(RunLayout.attempts)).isEmpty)

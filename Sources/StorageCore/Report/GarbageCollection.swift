@@ -46,6 +46,10 @@ public struct GarbageCollection: Sendable {
             ])
             if isRemoved { removed.append(entry) } else { kept.append(entry) }
         }
+        // Who only looks writes nothing, and goes by this machine's clock.
+        let time = environment.now()
+        let clock =
+            dryRun ? StoreClock(local: time, store: time) : .written(to: root, environment: environment)
         for attempt in try store.unfinished() {
             try progress.checkCancelled()
             let path = store.directory(attempt)
@@ -54,10 +58,11 @@ public struct GarbageCollection: Sendable {
                 try note(path, "its trainer is alive", false)
                 continue
             }
-            let age = try Leftovers.age(of: attempt, store, now: environment.now())
-            let isOld = age >= 7 * 24 * 3600
+            let age = try Leftovers.age(of: attempt, store, clock)
+            let isOld = age.map { $0 >= 7 * 24 * 3600 } ?? false
             if !now, !isOld {
-                try note(path, "changed \(Int(age)) s ago: it may wait to be finished (drain), or use --now", false)
+                let since = age.map { "changed \(Int($0)) s ago" } ?? "nobody knows when it changed"
+                try note(path, "\(since): it may wait to be finished (drain), or use --now", false)
                 continue
             }
             try note(path, isOld ? "unfinished for more than 7 days" : "unfinished, --now", true)

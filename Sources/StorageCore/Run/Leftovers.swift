@@ -170,11 +170,13 @@ struct Leftovers: Sendable {
     /// Unfinished work of other hosts that has not changed for `orphan_ttl`; younger work may still become a checkpoint.
     func collectForeign() async throws(StorageError) {
         let hosts = try await epochHosts(try await store.unfinished())
+        // Of our own heartbeat, which is at most a beat old.
+        let clock = StoreClock.of(store.local(RunLayout.heartbeat(hold.epoch.number)), environment: environment)
         for attempt in try await store.unfinished() where attempt.sequence.epoch < hold.epoch.number {
             let captured = try record(attempt)
             guard (captured?.hostID ?? hosts[attempt.sequence.epoch]) != host.id else { continue }
             do throws(StorageError) {
-                let age = try Self.age(of: attempt, store, now: environment.now())
+                guard let age = try Self.age(of: attempt, store, clock) else { continue }
                 if age * 1000 >= Double(options.orphanTTLMilliseconds) { try await store.abort(attempt) }
             } catch {
                 // Its owner may be at work on it: what cannot be looked at is left alone.
@@ -214,8 +216,10 @@ struct Leftovers: Sendable {
         }
     }
 
-    /// Seconds since anything of an attempt changed, by the clock of the storage as far as it sets times.
-    static func age(of attempt: AttemptID, _ store: any CheckpointStore, now: Double) throws(StorageError) -> Double {
+    /// Seconds since anything of an attempt changed; nil when that cannot be told.
+    static func age(
+        of attempt: AttemptID, _ store: any CheckpointStore, _ clock: StoreClock
+    ) throws(StorageError) -> Double? {
         var newest = 0.0
         func look(_ path: String, _ depth: Int) throws(StorageError) {
             guard let status = try System.status(path) else { return }
@@ -225,6 +229,6 @@ struct Leftovers: Sendable {
         }
         try look(store.directory(attempt), 0)
         try look(store.local(RunLayout.captured(attempt)), 0)
-        return now - newest
+        return clock.age(of: newest)
     }
 }

@@ -44,6 +44,11 @@ public final class Log: @unchecked Sendable {
 public struct Environment: Sendable {
     /// Seconds since 1970.
     public var now: @Sendable () -> Double
+    /// When a file or what is known of it last changed, in seconds since 1970 by the clock of its file system, which may be a
+    /// server's; nil: cannot be told.
+    public var changedAt: @Sendable (String) -> Double? = { path in
+        (try? System.status(path)).flatMap { $0 }.map { Double($0.changedNanoseconds) / 1e9 }
+    }
     /// `CLOCK_BOOTTIME` in milliseconds.
     public var bootMilliseconds: @Sendable () -> Int64
     /// That many random bytes as lower-case hexadecimal digits.
