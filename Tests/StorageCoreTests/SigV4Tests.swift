@@ -320,4 +320,27 @@ import Testing
         #expect(signed.canonicalRequest.contains("\nx-amz-security-token:…\n"))
         #expect(signed.canonicalRequest.contains("\n\(key):…\n"))
     }
+
+    @Test func `a signing key is used again for what it was made for, and for nothing else`() {
+        let kept = SigningKeys()
+        let request = HTTPRequest("GET", HTTPURL(scheme: "https", host: "h", path: "/k"))
+        let day = 86_400.0
+        for (region, service, secret, instant) in [
+            ("us-east-1", "s3", Self.secret, now), ("us-east-1", "s3", Self.secret, now + 60),
+            ("us-east-1", "s3", Self.secret, now + day), ("us-east-1", "s3", "other", now + day),
+            ("us-east-1", "s3express", "other", now + day), ("eu-west-1", "s3express", "other", now + day),
+            ("us-east-1", "s3", Self.secret, now),
+        ] {
+            let credentials = AWSCredentials(accessKeyID: "AKID", secretAccessKey: secret)
+            func header(_ keys: SigningKeys?) -> String? {
+                SigV4Signer(region: region, service: service, keys: keys)
+                    .signed(request, credentials: credentials, at: instant, payload: .unsigned)
+                    .headers.first { $0.name == "Authorization" }?.value
+            }
+            #expect(header(kept) == header(nil))
+        }
+        var dumped = ""
+        dump(SigningKeys.Place(secret: Self.secret, date: "20150830", region: "r", service: "s3"), to: &dumped)
+        #expect(!dumped.contains(Self.secret))
+    }
 }

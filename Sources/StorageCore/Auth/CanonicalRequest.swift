@@ -1,40 +1,71 @@
 /// A request in the one form that client and server compute alike (SigV4, step 1).
 struct CanonicalRequest: Sendable, Equatable {
-    /// What is hashed. Holds the session token.
-    let text: String
-    /// The same for people, without secrets.
-    let shown: String
     /// `host;x-amz-date`
     let signedHeaders: String
+    private let head: String
+    /// By name, in the order of their bytes.
+    private let headers: [HTTPHeader]
+    private let tail: String
 
     init(_ request: HTTPRequest, payload: String, rules: SigV4Signer.Rules, unsigned: Set<String>) {
-        var values: [String: [String]] = [:]
+        var headers: [HTTPHeader] = []
+        headers.reserveCapacity(request.headers.count + 1)
+        var hasHost = false
         for header in request.headers {
             let name = header.name.lowercased()
-            if !unsigned.contains(name) { values[name, default: []].append(Self.folded(header.value)) }
+            if unsigned.contains(name) { continue }
+            hasHost = hasHost || name == "host"
+            headers.append(HTTPHeader(name, Self.folded(header.value)))
         }
-        if values["host"] == nil { values["host"] = [request.url.signedAuthority] }
-        let names = values.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-        signedHeaders = names.joined(separator: ";")
+        if !hasHost { headers.append(HTTPHeader("host", request.url.signedAuthority)) }
+        // Stable: several values of one name stay in their order.
+        headers.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+        self.headers = Self.joined(headers)
+        var names = ""
+        for header in self.headers { names += names.isEmpty ? header.name : ";" + header.name }
+        signedHeaders = names
 
         var path = request.url.path.isEmpty ? "/" : request.url.path
         if rules.normalizesPath { path = Self.normalized(path) }
         if rules.encodesPathTwice { path = PercentEncoding.encode(path, keeping: "/") }
-        let head = "\(request.method)\n\(path)\n\(Self.query(request.url.query))\n"
-        let tail = "\n\(signedHeaders)\n\(payload)"
-        func lines(_ value: (String) -> String) -> String {
-            names.map { "\($0):\(value($0))\n" }.joined()
+        head = "\(request.method)\n\(path)\n\(Self.query(request.url.query))\n"
+        tail = "\n\(names)\n\(payload)"
+    }
+
+    /// What is hashed. Holds the session token.
+    var text: String { text { $0.value } }
+    /// The same for people, without secrets.
+    var shown: String { text { HTTPHeader.isSecret($0.name) ? "…" : $0.value } }
+
+    private func text(_ value: (HTTPHeader) -> String) -> String {
+        var text = head
+        text.reserveCapacity(1024)
+        for header in headers {
+            text += header.name
+            text += ":"
+            text += value(header)
+            text += "\n"
         }
-        text = head + lines { values[$0, default: []].joined(separator: ",") } + tail
-        shown =
-            head
-            + lines { name in
-                HTTPHeader.isSecret(name) ? "…" : values[name, default: []].joined(separator: ",")
-            } + tail
+        return text + tail
+    }
+
+    /// One header for several of the same name.
+    private static func joined(_ sorted: [HTTPHeader]) -> [HTTPHeader] {
+        var joined: [HTTPHeader] = []
+        joined.reserveCapacity(sorted.count)
+        for header in sorted {
+            if let last = joined.last, last.name == header.name {
+                joined[joined.count - 1].value += "," + header.value
+            } else {
+                joined.append(header)
+            }
+        }
+        return joined
     }
 
     /// Parameters sorted by encoded name, then value; all but unreserved characters encoded, once.
     static func query(_ wire: String) -> String {
+        if wire.isEmpty { return "" }
         let parameters = wire.utf8.split(separator: UInt8(ascii: "&")).map { parameter in
             let parts = parameter.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
             return (name: encodedOnce(parts[0]), value: parts.count > 1 ? encodedOnce(parts[1]) : "")
@@ -77,7 +108,9 @@ struct CanonicalRequest: Sendable, Equatable {
 
     /// Without white space at the ends, and one space for each run of it inside.
     static func folded(_ value: String) -> String {
-        let words = value.utf8.split { $0 == 0x20 || (0x09...0x0D).contains($0) }
+        let isSpace = { (byte: UInt8) in byte == 0x20 || (0x09...0x0D).contains(byte) }
+        guard value.utf8.contains(where: isSpace) else { return value }
+        let words = value.utf8.split(whereSeparator: isSpace)
         return words.map { String(decoding: $0, as: UTF8.self) }.joined(separator: " ")
     }
 

@@ -64,54 +64,65 @@ struct SigV4Signer: Sendable {
     var rules: Rules
     /// Headers (lower case) that are sent without being signed: proxies and clients change them on the way.
     var unsignedHeaders = Self.changedOnTheWay
+    /// Where keys are kept for the next request; nil: each is derived anew.
+    var keys: SigningKeys?
 
     static let changedOnTheWay: Set<String> = [
         "accept", "accept-encoding", "authorization", "connection", "expect", "te", "transfer-encoding", "user-agent",
         "x-amzn-trace-id",
     ]
 
+    /// What a signature adds.
+    private static let added: Set<String> = [
+        "authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token", "x-amz-s3session-token",
+    ]
+
     /// Without `rules`: those of the service.
-    init(region: String, service: String = "s3", rules: Rules? = nil) {
+    init(region: String, service: String = "s3", rules: Rules? = nil, keys: SigningKeys? = nil) {
         self.region = region
         self.service = service
         self.rules = rules ?? .of(service)
+        self.keys = keys
     }
 
     /// The request with `Authorization` and what belongs to it. `instant`: seconds since 1970 by the server's clock, as
     /// far as `ClockSkew` knows it.
     func signed(
         _ request: HTTPRequest, credentials: AWSCredentials, at instant: Double, payload: Payload
-    ) -> HTTPRequest { sign(request, credentials: credentials, at: instant, payload: payload).request }
+    ) -> HTTPRequest { make(request, credentials, instant, payload).request }
 
     /// The same with what was signed.
     func sign(
         _ request: HTTPRequest, credentials: AWSCredentials, at instant: Double, payload: Payload
     ) -> Signed {
+        let (signed, canonical, text) = make(request, credentials, instant, payload)
+        return Signed(request: signed, canonicalRequest: canonical.shown, stringToSign: text)
+    }
+
+    private func make(
+        _ request: HTTPRequest, _ credentials: AWSCredentials, _ instant: Double, _ payload: Payload
+    ) -> (request: HTTPRequest, canonical: CanonicalRequest, stringToSign: String) {
         let time = UTCTime(secondsSince1970: instant)
+        let date = time.basicDate
+        let dateAndTime = time.basic
         var signed = request
-        let replaced: Set<String> = [
-            "authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token", "x-amz-s3session-token",
-        ]
-        signed.headers.removeAll { replaced.contains($0.name.lowercased()) }
-        signed.headers.append(HTTPHeader("x-amz-date", time.basic))
+        signed.headers.removeAll { Self.added.contains($0.name.lowercased()) }
+        signed.headers.append(HTTPHeader("x-amz-date", dateAndTime))
         if rules.sendsPayloadHash { signed.headers.append(HTTPHeader("x-amz-content-sha256", payload.text)) }
         if let token = credentials.sessionToken { signed.headers.append(HTTPHeader(rules.tokenHeader, token)) }
 
         let canonical = CanonicalRequest(signed, payload: payload.text, rules: rules, unsigned: unsignedHeaders)
-        let scope = "\(time.basicDate)/\(region)/\(service)/aws4_request"
-        let text = "AWS4-HMAC-SHA256\n\(time.basic)\n\(scope)\n\(SHA256.hex(Array(canonical.text.utf8)))"
-        let signature = HMAC.sha256(key: signingKey(credentials, time.basicDate), bytes: Array(text.utf8))
+        let scope = "\(date)/\(region)/\(service)/aws4_request"
+        let text = "AWS4-HMAC-SHA256\n\(dateAndTime)\n\(scope)\n\(SHA256.hex(Array(canonical.text.utf8)))"
+        let place = SigningKeys.Place(
+            secret: credentials.secretAccessKey, date: date, region: region, service: service)
+        let key = keys?.key(place) ?? place.derived()
+        let signature = HMAC.sha256(key: key, bytes: Array(text.utf8))
         signed.headers.append(
             HTTPHeader(
                 "Authorization",
                 "AWS4-HMAC-SHA256 Credential=\(credentials.accessKeyID)/\(scope), "
                     + "SignedHeaders=\(canonical.signedHeaders), Signature=\(Hexadecimal.encode(signature))"))
-        return Signed(request: signed, canonicalRequest: canonical.shown, stringToSign: text)
-    }
-
-    private func signingKey(_ credentials: AWSCredentials, _ date: String) -> [UInt8] {
-        var key = Array("AWS4\(credentials.secretAccessKey)".utf8)
-        for part in [date, region, service, "aws4_request"] { key = HMAC.sha256(key: key, bytes: Array(part.utf8)) }
-        return key
+        return (signed, canonical, text)
     }
 }

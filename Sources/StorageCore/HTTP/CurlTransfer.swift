@@ -136,9 +136,11 @@ final class CurlTransfer: @unchecked Sendable {
     private func makeHandle() -> UnsafeMutableRawPointer? {
         let lines = request.headers.map { header -> [CChar] in
             // A value with a line break would be a header of its own; an empty one is written with a semicolon.
-            let value = String(
-                decoding: header.value.utf8.filter { $0 != 0x0A && $0 != 0x0D && $0 != 0 }, as: UTF8.self)
-            return Array((value.isEmpty ? "\(header.name);" : "\(header.name): \(value)").utf8CString)
+            let isBreak = { (byte: UInt8) in byte == 0x0A || byte == 0x0D || byte == 0 }
+            let hasBreak = header.value.utf8.contains(where: isBreak)
+            let value =
+                hasBreak ? String(decoding: header.value.utf8.filter { !isBreak($0) }, as: UTF8.self) : header.value
+            return Array((value.isEmpty ? header.name + ";" : header.name + ": " + value).utf8CString)
         }
         var native = cs_curl_request()
         native.context = Unmanaged.passUnretained(self).toOpaque()

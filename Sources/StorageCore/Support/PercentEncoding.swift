@@ -19,8 +19,9 @@ enum PercentEncoding {
 
     /// The text with everything encoded but letters, digits, `-`, `.`, `_`, `~` and the ASCII characters to keep.
     static func encode(_ text: String, keeping: String = "") -> String {
-        let kept = Set("-._~".utf8).union(keeping.utf8)
+        let kept = Array("-._~".utf8) + Array(keeping.utf8)
         var output: [UInt8] = []
+        output.reserveCapacity(text.utf8.count)
         for byte in text.utf8 {
             switch byte {
             case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: output.append(byte)

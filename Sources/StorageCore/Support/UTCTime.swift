@@ -131,7 +131,8 @@ struct UTCTime: Sendable, Equatable {
 
     private static func padded(_ value: Int, _ width: Int = 2) -> String {
         let digits = String(value)
-        return String(repeating: "0", count: max(0, width - digits.utf8.count)) + digits
+        let missing = width - digits.utf8.count
+        return missing > 0 ? String(repeating: "0", count: missing) + digits : digits
     }
 
     /// Takes a short text apart from the left.

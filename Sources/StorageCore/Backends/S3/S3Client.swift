@@ -14,6 +14,7 @@ final class S3Client: Sendable {
     private let policy: RetryPolicy
     private let clock: ClockSkew
     private let session = S3Session()
+    private let signingKeys = SigningKeys()
     private let budget: Mutex<RetryBudget>
     private let onTrouble: (@Sendable (StoreTrouble) -> Void)?
 
@@ -133,7 +134,7 @@ final class S3Client: Sendable {
         if options.requesterPays { request.headers.append(HTTPHeader("x-amz-request-payer", "requester")) }
         guard let credentials else { return request }
         let signer = SigV4Signer(
-            region: endpoint.signingRegion, service: endpoint.isExpress ? "s3express" : "s3")
+            region: endpoint.signingRegion, service: endpoint.isExpress ? "s3express" : "s3", keys: signingKeys)
         return signer.signed(
             request, credentials: credentials, at: environment.now() + clock.offset, payload: try payload(request))
     }
