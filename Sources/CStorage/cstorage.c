@@ -204,6 +204,12 @@ int cs_spawn(char *const arguments[], int output, pid_t *child) {
   return error;
 }
 
+const char *cs_environment_entry(size_t place) {
+  for (size_t index = 0; environ && environ[index]; index++)
+    if (index == place) return environ[index];
+  return NULL;
+}
+
 int cs_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
 int cs_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }

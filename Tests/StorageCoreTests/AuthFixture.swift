@@ -78,7 +78,8 @@ final class AuthFixture: Sendable {
             environment: Environment(
                 now: { self.world.withLock { $0.now } }, bootMilliseconds: { self.world.withLock { $0.boot } },
                 randomHex: { String(repeating: "5", count: 2 * $0) },
-                variable: { name in self.world.withLock { $0.variables[name] } }))
+                variable: { name in self.world.withLock { $0.variables[name] } },
+                names: { self.world.withLock { Array($0.variables.keys) } }))
         files.homeDirectory = { "/home/u" }
         files.readFile = { path, limit throws(StorageError) in
             let (text, isUnreadable) = self.world.withLock { ($0.files[path], $0.unreadable.contains(path)) }

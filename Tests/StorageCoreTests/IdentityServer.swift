@@ -44,6 +44,7 @@ final class IdentityServer: @unchecked Sendable {
         let fixed = variables
         var environment = Environment.system
         environment.variable = { fixed[$0] }
+        environment.names = { Array(fixed.keys) }
         return AuthContext(transport: CurlTransport(tls: TLSOptions()), files: AuthFiles(environment: environment))
     }
 

@@ -68,6 +68,24 @@ def test_a_token_that_expires_early_is_refreshed_once(
     assert faulty.refusals == []
 
 
+def test_all_that_is_open_asks_once(
+    faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity.lifetime_s = 3600
+    for name, value in identity.container().items():
+        monkeypatch.setenv(name, value)
+    with open_run(faulty.endpoint) as run:
+        done = report(run, write(tmp_path / "a", {"step": b"1"}))
+        for number in range(3):
+            assert restored(done.checkpoint, tmp_path / f"restored-{number}") == {"step": b"1"}
+        with open_run(faulty.endpoint, "other") as other:
+            report(other, write(tmp_path / "b", {"step": b"2"}))
+        # The end of one is not the end of the other's.
+        report(run, write(tmp_path / "c", {"step": b"3"}))
+        assert identity.counts["container"] == 1
+    assert faulty.refusals == []
+
+
 def test_credentials_that_expire_and_do_not_come_back(
     faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

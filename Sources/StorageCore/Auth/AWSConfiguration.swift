@@ -27,6 +27,8 @@ struct AWSConfiguration: Sendable {
     private(set) var paths: [String] = []
     /// What kept a file from being read, other than that it is not there.
     private(set) var problems: [String] = []
+    /// For each file what tells its content from another one; nil: it is not there.
+    private(set) var marks: [String?] = []
 
     init() {}
 
@@ -53,8 +55,10 @@ struct AWSConfiguration: Sendable {
         let bytes: [UInt8]?
         do throws(StorageError) { bytes = try files.readFile(path, ConfigFile.maximumBytes) } catch {
             problems.append(error.message)
+            marks.append(error.message)
             return ConfigFile()
         }
+        marks.append(bytes.map { SHA256.hex($0) })
         guard let bytes else { return ConfigFile() }
         return try ConfigFile(String(decoding: bytes, as: UTF8.self), kind: kind, path: path)
     }

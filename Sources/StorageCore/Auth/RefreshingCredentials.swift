@@ -1,7 +1,8 @@
 internal import Synchronization
 
 /// Keeps the credentials of a source and renews them ahead of their end, so that a run of weeks never stops for it: one request
-/// at a time, shared by all callers, in a task of its own that no caller's cancellation ends.
+/// at a time, shared by all callers, in a task of its own that no caller's cancellation ends. Stores that ask alike share it
+/// (`SharedCredentials`).
 final class RefreshingCredentials: AWSCredentialsProvider {
     private struct Waiter {
         let progress: Progress
@@ -10,15 +11,31 @@ final class RefreshingCredentials: AWSCredentialsProvider {
     private struct State {
         var refresh = RefreshState()
         var waiting: [Waiter] = []
+        /// What they are of was another thing at a renewal than when this was made.
+        var hasStrayed = false
     }
 
     private let source: any AWSCredentialsProvider
     private let context: AuthContext
+    private let isUnchanged: @Sendable () -> Bool
     private let state = Mutex(State())
 
-    init(_ source: any AWSCredentialsProvider, context: AuthContext) {
+    /// `isUnchanged`: whether the source would be made in the same way now; looked at when credentials are renewed, since
+    /// sources read the environment and files anew.
+    init(
+        _ source: any AWSCredentialsProvider, context: AuthContext,
+        isUnchanged: @escaping @Sendable () -> Bool = { true }
+    ) {
         self.source = source
         self.context = context
+        self.isUnchanged = isUnchanged
+    }
+
+    /// Whether somebody who comes now gets what a provider of his own would get. Not when the environment or a file was
+    /// another one at a renewal; nor after an error that a person has to mend: whoever has just done so is not to wait for
+    /// the next try of others.
+    var isShareable: Bool {
+        state.withLock { !$0.hasStrayed && $0.refresh.lastError?.isRetryable ?? true }
     }
 
     var name: String { source.name }
@@ -66,6 +83,7 @@ final class RefreshingCredentials: AWSCredentialsProvider {
     /// Starts the renewal that the state has just been told of.
     private func begin(rejected: AWSCredentials?) {
         Engine.shared.spawn { [self] in
+            stray(unless: isUnchanged())
             var result: Result<AWSCredentials, StorageError>
             do throws(StorageError) {
                 if let fresh = try await source.credentials(refreshing: rejected, progress: Progress()) {
@@ -74,8 +92,13 @@ final class RefreshingCredentials: AWSCredentialsProvider {
                     result = .failure(StorageError(.unauthenticated, "\(source.name) gives no credentials"))
                 }
             } catch { result = .failure(error) }
+            stray(unless: isUnchanged())
             finish(result)
         }
+    }
+
+    private func stray(unless isUnchanged: Bool) {
+        if !isUnchanged { state.withLock { $0.hasStrayed = true } }
     }
 
     private func finish(_ result: Result<AWSCredentials, StorageError>) {

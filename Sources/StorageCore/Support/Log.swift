@@ -55,6 +55,8 @@ public struct Environment: Sendable {
     public var randomHex: @Sendable (Int) -> String
     /// An environment variable, nil when unset or empty.
     public var variable: @Sendable (String) -> String?
+    /// The names of the variables.
+    public var names: @Sendable () -> [String]
 
     /// The machine's own.
     public static let system = Environment(
@@ -68,5 +70,5 @@ public struct Environment: Sendable {
                 return digits.utf8.count == 1 ? "0" + digits : digits
             }.joined()
         },
-        variable: { Environment.read($0) })
+        variable: { Environment.read($0) }, names: { Environment.readNames() })
 }

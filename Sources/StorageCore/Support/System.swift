@@ -226,4 +226,13 @@ extension Environment {
         let text = String(cString: value)
         return text.isEmpty ? nil : text
     }
+
+    static func readNames() -> [String] {
+        var names: [String] = []
+        while let entry = cs_environment_entry(names.count) {
+            let text = String(cString: entry)
+            names.append(String(text.prefix { $0 != "=" }))
+        }
+        return names
+    }
 }

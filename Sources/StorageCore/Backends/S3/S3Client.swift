@@ -10,7 +10,7 @@ final class S3Client: Sendable {
     private let home: S3Endpoint
     private let transport: any HTTPTransport
     /// nil: requests without a signature.
-    private let provider: (any AWSCredentialsProvider)?
+    let provider: (any AWSCredentialsProvider)?
     private let policy: RetryPolicy
     private let clock: ClockSkew
     private let session = S3Session()

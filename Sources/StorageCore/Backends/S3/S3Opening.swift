@@ -21,14 +21,20 @@ extension S3Store {
         }
         // Services of credentials are AWS's own whatever is said of the store's certificate.
         let proxies = try ProxyOptions.system(environment: environment)
-        let asking = AuthContext(transport: CurlTransport(tls: tls, proxies: proxies), files: files)
+        let request = CredentialsRequest(
+            context: AuthContext(transport: CurlTransport(tls: tls, proxies: proxies), files: files),
+            settings: settings, tls: tls, proxies: proxies, profile: options.profile, given: options.credentials,
+            role: options.role.map {
+                STSClient.Role(arn: $0.arn, sessionName: $0.sessionName, externalID: $0.externalID)
+            })
         tls.verifies = options.verifiesCertificates
         return try open(
             bucket: bucket, prefix: prefix, options: options.following(settings),
             settings: S3Endpoint.Settings(settings),
             probesBelow: probesBelow, retryTimeoutMilliseconds: retryTimeoutMilliseconds,
             transport: CurlTransport(tls: tls, proxies: proxies),
-            credentials: try provider(options, settings, asking), environment: environment, onTrouble: onTrouble)
+            credentials: options.isAnonymous ? nil : try request.provider(.shared), environment: environment,
+            onTrouble: onTrouble)
     }
 
     /// The same with everything that touches the world given. Without `memory` what is found out about the bucket is shared
@@ -56,42 +62,6 @@ extension S3Store {
             transport: transport, credentials: credentials, memory: memory ?? .shared(endpoint), clock: ClockSkew(),
             environment: environment, onTrouble: onTrouble)
         return S3Store(client, probesBelow: probesBelow)
-    }
-
-    /// Whose credentials: given ones, else AWS's chain, and a role assumed with those. nil: nobody's.
-    private static func provider(
-        _ options: S3Options, _ settings: AWSSettings, _ context: AuthContext
-    ) throws(StorageError) -> (any AWSCredentialsProvider)? {
-        if options.isAnonymous { return nil }
-        var source: any AWSCredentialsProvider
-        if let given = options.credentials {
-            source = GivenCredentials(given: given)
-        } else {
-            source = RefreshingCredentials(
-                try CredentialChain.standard(context, settings: settings, profileIsArgument: options.profile != nil),
-                context: context)
-        }
-        guard let role = options.role else { return source }
-        let sts = STSClient.Role(arn: role.arn, sessionName: role.sessionName, externalID: role.externalID)
-        source = AssumedRoleCredentials(
-            source: source, role: sts, client: STSClient(context: context, settings: settings))
-        return RefreshingCredentials(source, context: context)
-    }
-}
-
-/// A role that is assumed with the credentials of another source.
-struct AssumedRoleCredentials: AWSCredentialsProvider {
-    let source: any AWSCredentialsProvider
-    let role: STSClient.Role
-    let client: STSClient
-
-    var name: String { "role \(role.arn) with \(source.name)" }
-
-    func credentials(
-        refreshing rejected: AWSCredentials?, progress: Progress
-    ) async throws(StorageError) -> AWSCredentials? {
-        guard let own = try await source.credentials(refreshing: nil, progress: progress) else { return nil }
-        return try await client.assume(role, with: own, progress: progress)
     }
 }
 
