@@ -123,30 +123,34 @@ import Testing
     }
 
     @Test(.timeLimit(.minutes(5)))
-    func `P6 a job that begins beside a limited one is not limited for its own life`() async throws {
+    func `P6 a job beside a limited one is not limited`() async throws {
         let gate = TransferGate(limits: TransferScheduler.Limits(maximumConcurrency: 4))
-        let units = PartPlan.order((0..<8).map { _ in PartPlan(size: 1, partBytes: 10) })
-        let isBeside = Flag()
-        let begun = Counter()
+        let hasBegun = Flag()
         let hasAll = Flag()
+        let most = Counter()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask(executorPreference: Engine.shared) {
                 try await gate.job(order: nil, terms: .init(concurrency: 1), progress: Progress()) {
-                    _, _ throws(StorageError) in
-                    while !isBeside.isSet { await Engine.shared.sleep(milliseconds: 1) }
+                    job, life throws(StorageError) in
+                    try await gate.request(job, bytes: 1, life: life) { _ throws(StorageError) in
+                        hasBegun.raise()
+                        while !hasAll.isSet { await Engine.shared.sleep(milliseconds: 1) }
+                    }
                 }
             }
-            await until { gate.limits.maximumConcurrency == 1 }
+            await until { hasBegun.isSet }
+            let units = PartPlan.order((0..<8).map { _ in PartPlan(size: 1, partBytes: 10) })
             try await gate.job(order: nil, progress: Progress()) { job, life throws(StorageError) in
                 try await UnitQueue(units).run(gate, job, life: life) { _ throws(StorageError) in
-                    isBeside.raise()
-                    // As many workers as without the other: they come to the gate together.
-                    if begun.next() == 3 { hasAll.raise() }
-                    while !hasAll.isSet { await Engine.shared.sleep(milliseconds: 1) }
+                    try await gate.request(job, bytes: 1, life: life) { _ throws(StorageError) in
+                        // Three run together beside the other's one.
+                        if most.next() == 2 { hasAll.raise() }
+                        while !hasAll.isSet { await Engine.shared.sleep(milliseconds: 1) }
+                    }
                 }
             }
             try await group.waitForAll()
         }
-        #expect(begun.next() == 8)
+        #expect(most.next() == 8)
     }
 }

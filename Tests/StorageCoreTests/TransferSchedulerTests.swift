@@ -218,21 +218,78 @@ private struct Simulation {
         #expect(mixed.starts.count { $0 == report } == 1)
     }
 
-    @Test func `P6 the least that anybody wishes for holds as long as its job is open`() {
+    @Test func `P6 the least bytes in flight that anybody wishes for hold as long as its job is open`() {
         var simulation = Simulation(Link(), limits(8))
         let plain = simulation.scheduler.open(order: nil)
-        let wide = simulation.scheduler.open(order: nil, terms: .init(concurrency: 32))
-        #expect(simulation.scheduler.limits.maximumConcurrency == 32)
-        let narrow = simulation.scheduler.open(order: nil, terms: .init(concurrency: 2, inflightBytes: 3 << 20))
+        let narrow = simulation.scheduler.open(order: nil, terms: .init(inflightBytes: 3 << 20))
         simulation.ask(plain, bytes: 4 << 20, count: 50)
         simulation.run()
-        #expect(simulation.highestRunning == 2 && simulation.highestBytes <= 3 << 20)
+        #expect(simulation.highestBytes == 3 << 20)
         _ = simulation.scheduler.close(narrow)
+        simulation.ask(plain, bytes: 4 << 20, count: 50)
+        simulation.run()
+        #expect(simulation.highestBytes == 8 << 20)
+        #expect(simulation.scheduler.limits == limits(8))
+    }
+
+    @Test func `P6 who wishes for few requests at a time has no more, and the others no fewer`() throws {
+        var scheduler = TransferScheduler(limits: limits(8), now: 0)
+        let narrow = scheduler.open(order: nil, terms: .init(concurrency: 1))
+        let other = scheduler.open(order: ReportSequence(epoch: 1, index: 1), terms: .init(concurrency: 2))
+        let plain = scheduler.open(order: ReportSequence(epoch: 1, index: 2))
+        var asked: [TransferScheduler.Job: Set<TransferScheduler.Ticket>] = [:]
+        for job in [narrow, other, plain] {
+            asked[job] = Set((0..<20).compactMap { _ in scheduler.ask(job, bytes: 1) })
+        }
+        var running = scheduler.start(now: 0)
+        func count(_ job: TransferScheduler.Job) -> Int { running.count { asked[job]?.contains($0) ?? false } }
+        #expect(count(narrow) == 1 && count(other) == 2 && count(plain) == 5)
+        for round in 1...15 {
+            try #require(running.count == 8)
+            scheduler.finish(running.remove(at: round % 8), .failed, bytes: 0, now: 0)
+            running += scheduler.start(now: 0)
+            #expect(count(narrow) <= 1 && count(other) <= 2)
+        }
+        #expect(scheduler.concurrency(narrow) == 1 && scheduler.concurrency(plain) == 8)
+    }
+
+    @Test func `P6 what a store was opened with holds for all of its reports and restores together`() throws {
+        let (run, another) = (Flag(), Flag())
+        var scheduler = TransferScheduler(limits: limits(8), now: 0)
+        let terms = TransferScheduler.Terms(concurrency: 2, owner: ObjectIdentifier(run))
+        let first = scheduler.open(order: nil, terms: terms)
+        let second = scheduler.open(order: ReportSequence(epoch: 1, index: 1), terms: terms)
+        let third = scheduler.open(
+            order: ReportSequence(epoch: 1, index: 2),
+            terms: .init(concurrency: 2, owner: ObjectIdentifier(another)))
+        for job in [first, second, third] { for _ in 0..<6 { _ = scheduler.ask(job, bytes: 1) } }
+        var running = scheduler.start(now: 0)
+        #expect(running.count == 4)
+        // A job that is closed counts until its requests have ended, and one that pauses does not.
+        _ = scheduler.close(first)
+        #expect(scheduler.start(now: 0).isEmpty)
+        scheduler.pause(running[0])
+        #expect(scheduler.start(now: 0).count == 1)
+        scheduler.finish(running.removeFirst(), .failed, bytes: 0, now: 0)
+        #expect(scheduler.start(now: 0).isEmpty)
+        for ticket in running { scheduler.finish(ticket, .failed, bytes: 0, now: 0) }
+        #expect(scheduler.start(now: 0).count == 3)
+        #expect(scheduler.runningCount == 4)
+    }
+
+    @Test func `the window opens as far as the widest job wishes, and back`() {
+        var simulation = Simulation(Link(), limits(8))
+        let narrow = simulation.scheduler.open(order: nil, terms: .init(concurrency: 2))
+        #expect(simulation.scheduler.limits.maximumConcurrency == 8)
+        let wide = simulation.scheduler.open(order: nil, terms: .init(concurrency: 32))
+        #expect(simulation.scheduler.limits.maximumConcurrency == 32)
         simulation.ask(wide, bytes: 4 << 20, count: 500)
         simulation.run()
         #expect(simulation.highestRunning > 16)
         _ = simulation.scheduler.close(wide)
         #expect(simulation.scheduler.limits == limits(8) && simulation.scheduler.window.size <= 8)
+        _ = simulation.scheduler.close(narrow)
+        #expect(simulation.scheduler.limits == limits(8))
     }
 
     @Test func `P7 a request that pauses makes room for others, and is the first of its job to run again`() throws {
@@ -299,18 +356,22 @@ private struct Simulation {
         }
     }
 
-    @Test func `P6 what anybody wishes for holds for a job of which nothing runs, too`() {
+    @Test func `P6 a store of which enough runs gets none beyond a window that has shrunk`() {
+        let run = Flag()
         var scheduler = TransferScheduler(limits: limits(8), now: 0)
-        let narrow = scheduler.open(order: nil, terms: .init(concurrency: 1))
-        let other = scheduler.open(order: nil)
-        _ = scheduler.ask(narrow, bytes: 1)
-        _ = scheduler.ask(other, bytes: 1)
-        #expect(scheduler.start(now: 0).count == 1)
-        #expect(scheduler.concurrency(narrow) == 1 && scheduler.concurrency(other) == 8)
+        for second in 1...9 { scheduler.slowDown(now: Int64(second) * 2_000_000_000) }
+        let terms = TransferScheduler.Terms(concurrency: 1, owner: ObjectIdentifier(run))
+        for index in 0..<2 {
+            let job = scheduler.open(order: ReportSequence(epoch: 1, index: index), terms: terms)
+            _ = scheduler.ask(job, bytes: 1)
+        }
+        #expect(scheduler.window.size == 1)
+        #expect(scheduler.start(now: 18_000_000_000).count == 1)
     }
 
     @Test(arguments: 1...20) func `no permit is ever lost, whatever ends how`(seed: Int) {
         var random = SeededRandom(UInt64(seed))
+        let run = Flag()
         var scheduler = TransferScheduler(limits: limits(6, bytes: 8 << 20), now: 0)
         var jobs: [TransferScheduler.Job] = []
         var running: [TransferScheduler.Ticket] = []
@@ -330,7 +391,11 @@ private struct Simulation {
                 } else {
                     _ = scheduler.resume(ticket)
                 }
-            case 0: jobs.append(scheduler.open(order: ReportSequence(epoch: 1, index: random.below(9))))
+            case 0:
+                let isOwned = random.below(2) == 0
+                let terms = TransferScheduler.Terms(
+                    concurrency: isOwned ? 2 : nil, owner: isOwned ? ObjectIdentifier(run) : nil)
+                jobs.append(scheduler.open(order: ReportSequence(epoch: 1, index: random.below(9)), terms: terms))
             case 1 where jobs.count > 3: _ = scheduler.close(jobs.remove(at: random.below(jobs.count)))
             case 2, 3, 4:
                 if let job = jobs.randomElement(using: &random) {
@@ -353,62 +418,13 @@ private struct Simulation {
         #expect(scheduler.runningCount == 0 && scheduler.inflightBytes == 0 && scheduler.queuedCount == 0)
         let job = scheduler.open(order: nil)
         for _ in 0..<10 { _ = scheduler.ask(job, bytes: 1) }
-        #expect(scheduler.start(now: now).count == scheduler.window.size)
-    }
-}
-
-@Suite struct PartPlanTests {
-    private func plan(_ size: Int, preferred: Int = PartPlan.usualPartBytes) throws -> PartPlan {
-        try .upload(size: size, preferred: preferred, capabilities: MemoryObjectStore.usual, path: "f")
-    }
-
-    @Test func `up to 32 MiB are one request, beyond that equal parts of whole blocks`() throws {
-        for size in [0, 1, CRC32C.blockSize, 32 << 20] { #expect(try plan(size).count == 1) }
-        let two = try plan(32 << 20 + 1)
-        #expect(two.count == 2 && two.range(1).count == 1)
-        #expect(try plan(100 << 20, preferred: 9 << 20).partBytes == 16 << 20)
-    }
-
-    @Test(arguments: [1 << 30, 320_000 << 20, 320_000 << 20 + 1, 5 << 40, 48 << 40])
-    func `never more than 10,000 parts`(size: Int) throws {
-        let plan = try plan(size)
-        #expect(plan.count <= 10_000)
-        #expect(plan.partBytes % CRC32C.blockSize == 0)
-        #expect(plan.range(plan.count - 1).upperBound == size && !plan.range(plan.count - 1).isEmpty)
-        #expect(plan.range(plan.count - 2).count == plan.partBytes)
-    }
-
-    @Test func `a file that no number of parts can carry is refused`() {
-        #expect(throws: StorageError.self) { try plan(60 << 40) }
-        #expect(throws: StorageError.self) { try plan(.max) }
-    }
-
-    @Test func `a part's CRC is combined from those of its blocks`() throws {
-        var random = SeededGenerator(7)
-        let bytes = random.bytes(3 * CRC32C.blockSize + 77)
-        let blocks = stride(from: 0, to: bytes.count, by: CRC32C.blockSize).map {
-            CRC32C.of(Array(bytes[$0..<min(bytes.count, $0 + CRC32C.blockSize)]))
-        }
-        let plan = PartPlan(size: bytes.count, partBytes: 2 * CRC32C.blockSize)
-        for part in 0..<plan.count {
-            let direct = CRC32C.of(Array(bytes[plan.range(part)]))
-            #expect(plan.crc32c(part, blocks: blocks) == direct)
-        }
-    }
-
-    @Test func `every part and file has its turn once, small ones among the large`() {
-        let sizes = [1, 200, 3, 90, 2, 400, 1, 1]
-        let plans = sizes.map { PartPlan(size: $0, partBytes: 10) }
-        let order = PartPlan.order(plans)
-        let count: Int = plans.reduce(0) { $0 + $1.count }
-        #expect(order.count == count)
-        for (file, plan) in plans.enumerated() {
-            let parts = order.filter { $0.file == file }.map(\.part)
-            #expect(parts == Array(0..<plan.count))
-        }
-        let large = order.map(\.file).filter { plans[$0].count > 1 }
-        #expect(Array(large.prefix(4)) == [1, 3, 5, 1])
-        let firstSmall = order.firstIndex { plans[$0.file].count == 1 } ?? order.count
-        #expect(firstSmall < order.count / 2)
+        let started = scheduler.start(now: now)
+        #expect(started.count == scheduler.window.size)
+        for ticket in started { scheduler.finish(ticket, .failed, bytes: 0, now: now) }
+        _ = scheduler.close(job)
+        // Nor is one of the owner's.
+        let owned = scheduler.open(order: nil, terms: .init(concurrency: 1, owner: ObjectIdentifier(run)))
+        _ = scheduler.ask(owned, bytes: 1)
+        #expect(scheduler.start(now: now).count == 1)
     }
 }

@@ -108,8 +108,10 @@ extension ObjectStore {
 struct TransferWishes: Sendable, Equatable {
     /// Of files that go up in parts.
     var partBytes: Int?
-    /// Requests at a time.
+    /// Requests at a time, of all transfers of the owner together.
     var concurrency: Int?
+    /// What was opened once, whatever views there are of it; nil: each transfer is by itself.
+    var owner: ObjectIdentifier?
     /// Of uploads.
     var bytesPerSecond: Int?
 }

@@ -85,8 +85,9 @@ struct ObjectDownload: Sendable {
                 details: [("path", .string(place)), ("size", JSONValue(bytes)), ("allowed", JSONValue(maximumBytes))])
         }
         progress.expect(bytes: bytes, files: files.count)
+        let wishes = store.wishes
         try await gate.job(
-            order: nil, terms: .init(concurrency: store.wishes.concurrency), progress: progress
+            order: nil, terms: .init(concurrency: wishes.concurrency, owner: wishes.owner), progress: progress
         ) { job, life throws(StorageError) in
             let download = ObjectDownload(
                 store: store, prefix: prefix, files: files, versions: versions, plans: plans, sink: sink, gate: gate,

@@ -21,7 +21,8 @@ struct ObjectFiles: Sendable {
             store: store, directory: directory, files: records, prefix: prefix, journal: journal, gate: gate,
             order: order,
             terms: .init(
-                concurrency: wishes.concurrency, inflightBytes: inflightBytes, bytesPerSecond: wishes.bytesPerSecond),
+                concurrency: wishes.concurrency, owner: wishes.owner, inflightBytes: inflightBytes,
+                bytesPerSecond: wishes.bytesPerSecond),
             partBytes: wishes.partBytes ?? PartPlan.usualPartBytes, progress: progress)
     }
 

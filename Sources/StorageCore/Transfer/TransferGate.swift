@@ -35,7 +35,7 @@ final class TransferGate: Sendable {
         state.withLock { ($0.scheduler.runningCount, $0.scheduler.window.size) }
     }
 
-    /// Requests at a time of one job by itself: what others wish for may pass while it runs.
+    /// Requests at a time of one job by itself.
     func concurrency(_ job: Job) -> Int { state.withLock { $0.scheduler.concurrency(job) } }
 
     /// To be told of what a store suffers that repeats its tries itself.

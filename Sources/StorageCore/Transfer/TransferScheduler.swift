@@ -1,7 +1,8 @@
 /// Which requests to a store may run now: one queue over all parts of all files of all reports and restores of a process.
 /// Pure: time comes in, and nothing is done here.
 ///
-/// Limits are the usual ones, or the least that a job which is open wishes for.
+/// What a job wishes for of requests at a time is for itself, or for all of one owner. Bytes in flight are of the whole process:
+/// the least that a job which is open wishes for.
 ///
 /// A window bounds the requests that run. It grows while that makes the transfer faster and is halved when the store asks
 /// to slow down or connections break. Of several jobs the oldest gets three turns of four, so that checkpoints are
@@ -25,8 +26,10 @@ struct TransferScheduler: Sendable {
     }
     /// What a job wishes for; nil: what is usual.
     struct Terms: Sendable, Equatable {
-        /// Requests at a time.
+        /// Requests at a time, of all jobs of the owner together.
         var concurrency: Int?
+        /// nil: the job has nothing to do with others.
+        var owner: ObjectIdentifier?
         /// As `Limits.maximumInflightBytes`.
         var inflightBytes: Int?
         /// Its requests wait for this, and share it with others that do; nil: as fast as it goes.
@@ -64,6 +67,7 @@ struct TransferScheduler: Sendable {
     private struct Running: Sendable {
         var job: Job
         var request: Request
+        var owner: ObjectIdentifier?
         /// What it counts for among the bytes in flight.
         var cost: Int
     }
@@ -105,6 +109,8 @@ struct TransferScheduler: Sendable {
     private var running: [Ticket: Running] = [:]
     private var paused: [Ticket: Running] = [:]
     private(set) var inflightBytes = 0
+    /// Requests that run, of each owner that has some.
+    private var runningOf: [ObjectIdentifier: Int] = [:]
     private var serial = 0
     private var turn = 0
 
@@ -127,14 +133,15 @@ struct TransferScheduler: Sendable {
     }
 
     private mutating func settle() {
+        // Who wishes for less is held to it by himself: the others are not to have less for it.
         limits.maximumConcurrency =
-            max(1, queues.values.compactMap(\.terms.concurrency).min() ?? usual.maximumConcurrency)
+            queues.values.compactMap(\.terms.concurrency).reduce(usual.maximumConcurrency) { max($0, $1) }
         limits.maximumInflightBytes =
             queues.values.compactMap(\.terms.inflightBytes).min() ?? usual.maximumInflightBytes
         window.limit(limits.maximumConcurrency)
     }
 
-    /// Requests at a time of that job by itself, whatever others wish for.
+    /// Requests at a time of that job by itself.
     func concurrency(_ job: Job) -> Int {
         max(1, queues[job]?.terms.concurrency ?? usual.maximumConcurrency)
     }
@@ -176,7 +183,9 @@ struct TransferScheduler: Sendable {
             if !request.isPaid, queues[job]?.terms.bytesPerSecond != nil { bucket?.take(request.bytes) }
             _ = queues[job]?.take()
             queues[job]?.running += 1
-            running[request.ticket] = Running(job: job, request: request, cost: cost)
+            let owner = queues[job]?.terms.owner
+            if let owner { runningOf[owner, default: 0] += 1 }
+            running[request.ticket] = Running(job: job, request: request, owner: owner, cost: cost)
             inflightBytes += cost
             turn &+= 1
             started.append(request.ticket)
@@ -200,6 +209,10 @@ struct TransferScheduler: Sendable {
         guard let request = running.removeValue(forKey: ticket) else { return nil }
         inflightBytes -= request.cost
         queues[request.job]?.running -= 1
+        if let owner = request.owner {
+            let left = (runningOf[owner] ?? 0) - 1
+            runningOf[owner] = left > 0 ? left : nil
+        }
         return request
     }
 
@@ -233,7 +246,7 @@ struct TransferScheduler: Sendable {
     /// The store asked to slow down within a request that goes on.
     mutating func slowDown(now: Int64) { window.cut(now: now) }
 
-    /// Whose turn it is. `isHeld`: not theirs who wait for a limit on bytes per second; `isIdle`: only theirs of whom nothing
+    /// Whose turn it is, of those who have not as many running as they wish for. `isHeld`: not theirs who wait for a limit on bytes per second; `isIdle`: only theirs of whom nothing
     /// runs.
     private func next(isHeld: Bool, isIdle: Bool = false) -> Job? {
         var oldest: (job: Job, order: ReportSequence)?
@@ -241,6 +254,10 @@ struct TransferScheduler: Sendable {
         for (job, queue) in queues where !queue.isEmpty {
             if isHeld, queue.terms.bytesPerSecond != nil { continue }
             if isIdle, queue.running > 0 { continue }
+            if let limit = queue.terms.concurrency {
+                let count = queue.terms.owner.map { runningOf[$0] ?? 0 } ?? queue.running
+                if count >= max(1, limit) { continue }
+            }
             if let old = oldest, (old.order, old.job.number) <= (queue.order, job.number) {
             } else {
                 oldest = (job, queue.order)

@@ -27,7 +27,7 @@ final class UnitQueue: Sendable {
     func putBack(_ units: [PartPlan.Unit]) { state.withLock { $0.again.append(contentsOf: units.reversed()) } }
 
     /// Has `body` done for every unit, by as many workers as the job may have requests at a time by its own terms: the gate
-    /// holds it to those of others while they last. The first error is thrown, and cancels `life`: what runs beside it would be
+    /// shares out what the store takes. The first error is thrown, and cancels `life`: what runs beside it would be
     /// in vain.
     func run(
         _ gate: TransferGate, _ job: TransferGate.Job, life: Progress,

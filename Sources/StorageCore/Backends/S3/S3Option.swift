@@ -142,7 +142,9 @@ struct S3Option: Sendable {
             doc: "Size of the parts of large files; rounded up to a multiple of 8 MiB."),
         S3Option(
             key: "max_concurrency", kind: .integer(1...1024), fallback: "adapts itself",
-            doc: "Requests on their way at a time."),
+            doc:
+                "Requests on their way at a time, of what was opened with it; others at the endpoint are not held to it."
+        ),
         S3Option(
             key: "max_retries", kind: .integer(0...1_000_000), fallback: "no limit but the time",
             doc: "Tries of one request after the first one."),

@@ -24,7 +24,7 @@ final class S3Store: ObjectStore {
     var wishes: TransferWishes {
         TransferWishes(
             partBytes: options.partBytes, concurrency: options.maximumConcurrency,
-            bytesPerSecond: options.bandwidthBytesPerSecond)
+            owner: ObjectIdentifier(client), bytesPerSecond: options.bandwidthBytesPerSecond)
     }
 
     var capabilities: ObjectStoreCapabilities {
