@@ -143,8 +143,8 @@ class Bench:
         return measured
 
     def _discard(self, target: Path) -> None:
-        """Large files go at once. Small ones go with the scratch directory: for minutes ext4 passes over each inode that
-        has just been freed, which made whoever creates files next three times slower."""
+        """Large files go at once. Small ones go with the scratch directory: for minutes ext4 passes by every inode that
+        was freed, which made whoever creates files next three times slower."""
         if not target.exists():
             return
         if sum(file.stat().st_size for file in target.rglob("*.bin")) > 256 * MIB:

@@ -246,8 +246,8 @@ struct TransferScheduler: Sendable {
     /// The store asked to slow down within a request that goes on.
     mutating func slowDown(now: Int64) { window.cut(now: now) }
 
-    /// Whose turn it is, of those who have not as many running as they wish for. `isHeld`: not theirs who wait for a limit on bytes per second; `isIdle`: only theirs of whom nothing
-    /// runs.
+    /// Whose turn it is, of those who have not as many running as they wish for. `isHeld`: not theirs who wait for a limit on
+    /// bytes per second; `isIdle`: only theirs of whom nothing runs.
     private func next(isHeld: Bool, isIdle: Bool = false) -> Job? {
         var oldest: (job: Job, order: ReportSequence)?
         var newest: (job: Job, order: ReportSequence)?
