@@ -15,6 +15,8 @@ static pthread_rwlock_t gate = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 static int limit_ms = 200;
 /* When the last fork that waited in vain began, on CLOCK_MONOTONIC: what held it up may last, and a host forks many workers. */
 static _Atomic int64_t missed_at = -FORGET_NS;
+/* How many forks wait for the gate. */
+static _Atomic int waiting;
 static _Thread_local int inside;
 static _Thread_local int has_gate;
 static _Thread_local int was_inside;
@@ -34,8 +36,10 @@ static void before_fork(void) {
         limit.tv_nsec -= 1000000000;
         limit.tv_sec += 1;
     }
+    atomic_fetch_add_explicit(&waiting, 1, memory_order_relaxed);
     /* Bounded: what our threads do is no reason for the host's fork to hang. */
     has_gate = pthread_rwlock_clockwrlock(&gate, CLOCK_MONOTONIC, &limit) == 0;
+    atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
     if (!has_gate) atomic_store(&missed_at, now);
 }
 
@@ -48,6 +52,8 @@ static void after_fork(void) {
 static void after_fork_in_child(void) {
     static const pthread_rwlock_t fresh = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
     memcpy(&gate, &fresh, sizeof gate);
+    /* Other threads' forks may have been waiting: there are no other threads here. */
+    atomic_store(&waiting, 0);
     has_gate = 0;
     cs_fork_resume(was_inside);
 }
@@ -82,4 +88,9 @@ void cs_fork_resume(int depth) {
     pthread_rwlock_rdlock(&gate);
     inside = depth;
     errno = kept;
+}
+
+void cs_fork_yield(void) {
+    if (atomic_load_explicit(&waiting, memory_order_relaxed) == 0) return;
+    cs_fork_resume(cs_fork_pause());
 }

@@ -15,6 +15,12 @@ void cs_fork_leave(void);
 int cs_fork_pause(void);
 void cs_fork_resume(int depth);
 
+/* In the midst of what computes for long: lets a fork that waits go first; costs next to nothing when none does.
+ *
+ * Not where a child would meet a lock that this thread holds: within what makes a static value, or a call-back of OpenSSL or
+ * libcurl. Nor with a plain mutex locked: whoever waits for that is inside, so the fork would wait for both. */
+void cs_fork_yield(void);
+
 /* How long a fork waits; 200 ms unless a test says otherwise. */
 void cs_fork_limit(int milliseconds);
 

@@ -8,7 +8,11 @@ extension Manifest {
         var manifest = try reader.head(value)
         guard let list = value["files"]?.arrayValue else { throw reader.damaged("\"files\" is not a list") }
         manifest.files.reserveCapacity(list.count)
-        for element in list { manifest.files.append(try reader.record(element)) }
+        var forks = ForkYield()
+        for element in list {
+            forks.step()
+            manifest.files.append(try reader.record(element))
+        }
         try reader.checkTree(manifest.files)
         var bytes = 0
         for file in manifest.files {
@@ -147,13 +151,16 @@ struct ManifestReader {
         var isDirectory: [[UInt8]: Bool] = [:]
         isDirectory.reserveCapacity(files.count)
         var links: [(path: String, target: String)] = []
+        var forks = ForkYield()
         for file in files {
+            forks.step()
             if isDirectory.updateValue(file.kind == .directory, forKey: Array(file.path.utf8)) != nil {
                 throw damaged("the path \(quoted(file.path)) stands there twice")
             }
             if case .symlink(let target) = file.kind { links.append((file.path, target)) }
         }
         for file in files {
+            forks.step()
             guard let slash = file.path.utf8.lastIndex(of: UInt8(ascii: "/")) else { continue }
             // A parent that is listed has a parent that is listed, and so on up.
             if isDirectory[Array(file.path.utf8[..<slash])] != true {
@@ -161,10 +168,10 @@ struct ManifestReader {
             }
         }
         let rules = LinkRules(links)
-        for link in links
-        where link.target.utf8.isEmpty || link.target.utf8.contains(0)
-            || !rules.staysInside(path: link.path, target: link.target)
-        {
+        for link in links {
+            forks.step(256)
+            let isNone = link.target.utf8.isEmpty || link.target.utf8.contains(0)
+            if !isNone, rules.staysInside(path: link.path, target: link.target) { continue }
             throw damaged("the link \(quoted(link.path)) -> \(quoted(link.target)) leaves the checkpoint")
         }
     }

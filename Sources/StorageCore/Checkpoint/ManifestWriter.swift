@@ -14,8 +14,10 @@ extension Manifest {
         output.removeLast()
         output.append(contentsOf: ",\n\"files\":[".utf8)
         for (index, file) in files.enumerated() {
+            let start = output.count
             output.append(contentsOf: index == 0 ? "\n".utf8 : ",\n".utf8)
             file.write(to: &output)
+            ForkYield.passed(start, output.count)
         }
         output.append(contentsOf: "\n]}\n".utf8)
         return output

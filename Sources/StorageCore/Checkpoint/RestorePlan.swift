@@ -53,6 +53,6 @@ extension TreeBuilder {
             }
         }
         // A directory before what it holds, whatever order the document has.
-        directories.sort { PathBytes.precedes($0.path, $1.path) }
+        PathBytes.sort(&directories) { $0.path }
     }
 }

@@ -51,7 +51,9 @@ struct TreeComparison: Sendable {
         var found: [[UInt8]: FileTree.Entry] = [:]
         found.reserveCapacity(tree.entries.count)
         let own = Array(FileTree.ownName.utf8)
+        var forks = ForkYield()
         for entry in tree.entries {
+            forks.step()
             if entry.isSidecar {
                 sidecar = entry
                 continue
@@ -61,6 +63,7 @@ struct TreeComparison: Sendable {
             found[bytes] = entry
         }
         for record in manifest.files {
+            forks.step()
             guard let entry = found.removeValue(forKey: Array(record.path.utf8)) else {
                 add(record.path, .missing, "\(quoted(root.full(record.path))) is missing")
                 continue
@@ -68,7 +71,10 @@ struct TreeComparison: Sendable {
             statuses.append((record.path, entry.status))
             compare(record, entry, root)
         }
-        for entry in found.values.sorted(by: { PathBytes.precedes($0.path, $1.path) }) {
+        var extra = Array(found.values)
+        PathBytes.sort(&extra) { $0.path }
+        for entry in extra {
+            forks.step()
             add(entry.path, .extra, "\(quoted(root.full(entry.path))) was not reported")
         }
     }

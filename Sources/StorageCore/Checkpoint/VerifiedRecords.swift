@@ -69,7 +69,9 @@ struct VerifiedRecords: Sendable {
 
     private static func state(_ comparison: TreeComparison, _ root: RootDirectory) throws(StorageError) -> String {
         var digest = Digest()
+        var forks = ForkYield()
         func add(_ path: String, _ status: System.FileStatus) {
+            forks.step()
             digest.add(path.utf8)
             digest.add(status.device)
             digest.add(status.inode)

@@ -42,7 +42,7 @@ enum Verify {
             _ = try await pass.run(files.map { FilePass.Input($0.record, $0.status, verify: true) })
         }
         var problems = found.withLock { $0 }
-        problems.sort { PathBytes.precedes($0.path, $1.path) }
+        PathBytes.sort(&problems) { $0.path }
         return Report(problems: Array(problems.prefix(maximumProblems)), count: problems.count)
     }
 }

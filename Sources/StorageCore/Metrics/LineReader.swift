@@ -44,6 +44,7 @@ struct LineReader {
                     let length = UnsafeRawPointer(newline) - UnsafeRawPointer(start + used)
                     let line = UnsafeBufferPointer(rebasing: bytes[used..<(used + length)])
                     let goesOn = try body(line)
+                    ForkYield.passed(used, used + length + 1)
                     used += length + 1
                     if !goesOn { return .success(false) }
                 }

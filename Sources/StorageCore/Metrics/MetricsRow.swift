@@ -73,6 +73,7 @@ enum MetricsHistory {
         guard let end = bytes.lastIndex(of: 0x0A) else { return [] }
         var rows: [MetricsRow] = []
         for line in bytes[..<end].split(separator: 0x0A) {
+            ForkYield.passed(line.startIndex, line.endIndex + 1)
             line.withUnsafeBufferPointer { line in
                 if let row = MetricsRow(line, segment) { rows.append(row) }
             }
@@ -83,7 +84,9 @@ enum MetricsHistory {
     /// By (epoch, index), then by rank, each once.
     static func ordered(_ rows: [MetricsRow]) -> [MetricsRow] {
         // Stable by the place in the log: of two lines with one number the first counts.
+        var forks = ForkYield()
         let sorted = rows.enumerated().sorted { left, right in
+            forks.step(16)
             if left.element.sequence != right.element.sequence { return left.element.sequence < right.element.sequence }
             return (left.element.rank, left.offset) < (right.element.rank, right.offset)
         }.map(\.element)
@@ -106,7 +109,9 @@ extension MetricsHistory {
         var maker = ResultRowMaker(runID: runID, localTime: localTime)
         var origins: [Int: EpochOrigin] = [:]
         var rows: [JSONValue] = []
+        var forks = ForkYield()
         for row in try read(runDirectory: runDirectory) where row.rank == 0 {
+            forks.step(1024)
             let epoch = row.sequence.epoch
             let known = origins[epoch] ?? origin?(epoch) ?? EpochOrigin.read(runDirectory: runDirectory, epoch: epoch)
             origins[epoch] = known

@@ -21,14 +21,24 @@ struct ProgressTable: Sendable {
 
     private init(columns: [String]) {
         self.columns = columns
-        places = Dictionary(columns.enumerated().map { (Array($1.utf8), $0) }) { first, _ in first }
+        var places: [[UInt8]: Int] = [:]
+        places.reserveCapacity(columns.count)
+        var forks = ForkYield()
+        for (index, column) in columns.enumerated() {
+            forks.step()
+            let key = Array(column.utf8)
+            if places[key] == nil { places[key] = index }
+        }
+        self.places = places
         epochField = places[Array(ResultRowMaker.epochKey.utf8)]
         indexField = places[Array(ResultRowMaker.indexKey.utf8)]
     }
 
     var header: [UInt8] {
         var line: [UInt8] = []
+        var forks = ForkYield()
         for (index, column) in columns.enumerated() {
+            forks.step()
             if index > 0 { line.append(UInt8(ascii: ",")) }
             Self.write(column, to: &line)
         }
@@ -40,7 +50,9 @@ struct ProgressTable: Sendable {
     func write(_ row: JSONValue, to output: inout [UInt8]) {
         var values = [JSONValue?](repeating: nil, count: columns.count)
         var next = 0
+        var forks = ForkYield()
         for member in Self.flat(row) {
+            forks.step()
             // Rows mostly have the header's order.
             if next < columns.count, columns[next].utf8.elementsEqual(member.key.utf8) {
                 values[next] = member.value
@@ -52,6 +64,7 @@ struct ProgressTable: Sendable {
         }
         let start = output.count
         for (index, value) in values.enumerated() {
+            forks.step()
             if index > 0 { output.append(UInt8(ascii: ",")) }
             if let value { Self.write(value, to: &output) }
         }
@@ -67,7 +80,9 @@ struct ProgressTable: Sendable {
         var (epoch, index) = (Field(), Field())
         var field = 0
         var isQuoted = false
+        var forks = ForkYield()
         for byte in line where byte != 0x0D {
+            forks.step(1)
             switch byte {
             case 0: return nil
             // Two quotes within quotes open and close in between, which changes nothing for the commas.
@@ -161,7 +176,9 @@ struct ProgressTable: Sendable {
         var field: [UInt8] = []
         var isQuoted = false
         var afterQuote = false
+        var forks = ForkYield()
         for byte in line where byte != 0x0D {
+            forks.step(1)
             if byte == 0 { return nil }
             if byte == UInt8(ascii: "\"") {
                 // Two quotes within quotes are one.

@@ -73,10 +73,12 @@ struct ResultRowMaker: Sendable {
     /// The row's object; call it right after `count` said yes.
     mutating func row(_ row: MetricsRow, origin: EpochOrigin) -> JSONValue {
         var members = row.metrics.objectValue ?? []
+        var forks = ForkYield()
         members.removeAll { member in Self.ownKeys.contains { member.key == $0 } }
         let users = members.count
         func fill(_ key: String, _ value: JSONValue) {
             if !members[..<users].contains(where: { $0.key == key }) { members.append(JSONMember(key, value)) }
+            forks.step(users)
         }
         fill("timestamp", Int64(exactly: row.time.rounded(.down)).map { .integer($0) } ?? .number(row.time))
         fill("checkpoint_dir_name", .optional(row.checkpointName))

@@ -247,7 +247,9 @@ struct ObjectCheckpointAccess: Sendable {
         found[Array(FileTree.sidecarName.utf8)] = nil
         var problems: [(String, String)] = []
         var rest: [FileRecord] = []
+        var forks = ForkYield()
         for record in manifest.files where record.kind == .file {
+            forks.step()
             let path = quoted(Path.join(address, record.path))
             guard let object = found.removeValue(forKey: Array(record.path.utf8)) else {
                 problems.append((record.path, "\(path) is missing"))
@@ -275,7 +277,8 @@ struct ObjectCheckpointAccess: Sendable {
         for (record, problem) in zip(rest, damaged.takeAll()) {
             if let problem { problems.append((record.path, problem)) }
         }
-        return problems.sorted { PathBytes.precedes($0.0, $1.0) }
+        PathBytes.sort(&problems) { $0.0 }
+        return problems
     }
 
     private func document(_ problems: [(String, String)], _ manifest: Manifest?, verified: Bool) -> JSONValue {
@@ -313,7 +316,9 @@ extension RestorePlan {
     init(foreign found: [[UInt8]: ObjectSummary], _ address: String) throws(StorageError) {
         var directories = Set<[UInt8]>()
         var files: [FilePass.Input] = []
+        var forks = ForkYield()
         for (key, object) in found {
+            forks.step()
             let path = String(decoding: key, as: UTF8.self)
             if let why = ManifestReader.refusal(of: path) {
                 throw StorageError(
@@ -327,11 +332,13 @@ extension RestorePlan {
                 end = key[..<place].lastIndex(of: UInt8(ascii: "/"))
             }
         }
-        let made = directories.map { path in
+        var made = directories.map { path in
             TreeBuilder.Directory(path: String(decoding: path, as: UTF8.self), mode: 0o755, modifiedNanoseconds: 0)
         }
-        builder = TreeBuilder(directories: made.sorted { PathBytes.precedes($0.path, $1.path) }, links: [])
-        self.files = files.sorted { PathBytes.precedes($0.path, $1.path) }
+        PathBytes.sort(&made) { $0.path }
+        builder = TreeBuilder(directories: made, links: [])
+        PathBytes.sort(&files) { $0.path }
+        self.files = files
     }
 }
 

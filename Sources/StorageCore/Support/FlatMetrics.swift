@@ -24,11 +24,13 @@ enum FlatMetrics {
     private struct OrderedMembers {
         private var slots: [JSONMember?] = []
         private var places: [[UInt8]: Int] = [:]
+        private var forks = ForkYield()
 
         var all: [JSONMember] { slots.compactMap { $0 } }
         var hasObjects: Bool { slots.contains { $0?.value.objectValue != nil } }
 
         mutating func set(_ member: JSONMember) {
+            forks.step()
             let key = Array(member.key.utf8)
             if let place = places[key] {
                 slots[place] = member

@@ -2,9 +2,13 @@ internal import CStorage
 
 /// Digests that protocols ask for, by OpenSSL's libcrypto. CRC-32C is elsewhere: it is ours to take.
 enum Hashing {
+    /// A millisecond or two; between pieces forks are let through.
+    private static let pieceBytes = 1 << 20
+
     /// 32 bytes.
     static func sha256(_ bytes: [UInt8]) -> [UInt8] {
-        digest(bytes, 32) { cs_sha256($0, bytes.count, $1) }
+        if bytes.count > pieceBytes { return digestInPieces(.sha256, bytes) }
+        return digest(bytes, 32) { cs_sha256($0, bytes.count, $1) }
     }
 
     /// 20 bytes; only where an old format has it in a name.
@@ -14,12 +18,24 @@ enum Hashing {
 
     /// 16 bytes; only where a protocol demands it.
     static func md5(_ bytes: [UInt8]) -> [UInt8] {
-        digest(bytes, 16) { cs_md5($0, bytes.count, $1) }
+        if bytes.count > pieceBytes { return digestInPieces(.md5, bytes) }
+        return digest(bytes, 16) { cs_md5($0, bytes.count, $1) }
     }
 
     /// HMAC-SHA-256, 32 bytes.
     static func hmacSHA256(key: [UInt8], _ bytes: [UInt8]) -> [UInt8] {
         digest(bytes, 32) { cs_hmac_sha256(key, key.count, $0, bytes.count, $1) }
+    }
+
+    private static func digestInPieces(_ kind: StreamingDigest.Kind, _ bytes: [UInt8]) -> [UInt8] {
+        let digest = StreamingDigest(kind)
+        bytes.withUnsafeBytes { bytes in
+            for start in stride(from: 0, to: bytes.count, by: pieceBytes) {
+                digest.update(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + pieceBytes)]))
+                cs_fork_yield()
+            }
+        }
+        return digest.finish()
     }
 
     /// libcrypto refuses only where it cannot work at all; an empty digest then fails whatever it is compared with.

@@ -1,3 +1,5 @@
+internal import CStorage
+
 /// Why and where a text is not JSON.
 public struct JSONSyntaxError: Error, Sendable, Equatable {
     /// What was expected.
@@ -13,6 +15,8 @@ public struct JSONParser {
 
     private let bytes: UnsafeBufferPointer<UInt8>
     private var position = 0
+    /// Where forks are let through next.
+    private var nextYield = ForkYield.bytes
 
     private init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
@@ -75,6 +79,12 @@ public struct JSONParser {
 
     private func failure(_ reason: String) -> JSONSyntaxError { JSONSyntaxError(reason: reason, offset: position) }
 
+    private mutating func letForksPass() {
+        guard position >= nextYield else { return }
+        nextYield = position + ForkYield.bytes
+        cs_fork_yield()
+    }
+
     private mutating func skipSpace() {
         while position < bytes.count {
             switch bytes[position] {
@@ -99,6 +109,7 @@ public struct JSONParser {
 
     private mutating func value(depth: Int) throws(JSONSyntaxError) -> JSONValue {
         if depth > Self.maximumDepth { throw failure("at most \(Self.maximumDepth) levels of nesting") }
+        letForksPass()
         skipSpace()
         switch peek {
         case UInt8(ascii: "{"):
@@ -120,6 +131,7 @@ public struct JSONParser {
 
     private mutating func skipValue(depth: Int) throws(JSONSyntaxError) {
         if depth > Self.maximumDepth { throw failure("at most \(Self.maximumDepth) levels of nesting") }
+        letForksPass()
         skipSpace()
         switch peek {
         case UInt8(ascii: "{"):
@@ -266,6 +278,7 @@ public struct JSONParser {
         if !escaped { return String(decoding: bytes[range], as: UTF8.self) }
         // Escapes give UTF-16 units; a lone surrogate becomes U+FFFD, as String has no place for it.
         var units: [UInt16] = []
+        var forks = ForkYield()
         var index = range.lowerBound
         var plain = index
         func flush(to end: Int) {
@@ -276,6 +289,7 @@ public struct JSONParser {
                 index += 1
                 continue
             }
+            forks.step(16)
             flush(to: index)
             switch bytes[index + 1] {
             case UInt8(ascii: "u"):

@@ -22,16 +22,20 @@ extension JSONValue {
             output.append(UInt8(ascii: "["))
             for (index, element) in elements.enumerated() {
                 if index > 0 { output.append(UInt8(ascii: ",")) }
+                let start = output.count
                 element.write(to: &output)
+                ForkYield.passed(start, output.count)
             }
             output.append(UInt8(ascii: "]"))
         case .object(let members):
             output.append(UInt8(ascii: "{"))
             for (index, member) in members.enumerated() {
                 if index > 0 { output.append(UInt8(ascii: ",")) }
+                let start = output.count
                 Self.write(member.key, to: &output)
                 output.append(UInt8(ascii: ":"))
                 member.value.write(to: &output)
+                ForkYield.passed(start, output.count)
             }
             output.append(UInt8(ascii: "}"))
         }

@@ -50,21 +50,3 @@ extension System.FileStatus {
     /// Whether fewer bytes are allocated than there are to read.
     var mayHaveHoles: Bool { blocks < (size + 511) / 512 }
 }
-
-/// Orders and compares names as the kernel does: by their bytes.
-enum PathBytes {
-    static func precedes(_ left: String, _ right: String) -> Bool {
-        let fast = left.utf8.withContiguousStorageIfAvailable { left in
-            right.utf8.withContiguousStorageIfAvailable { right in compare(left, right) }
-        }
-        if case .some(.some(let order)) = fast { return order }
-        return left.utf8.lexicographicallyPrecedes(right.utf8)
-    }
-
-    private static func compare(_ left: UnsafeBufferPointer<UInt8>, _ right: UnsafeBufferPointer<UInt8>) -> Bool {
-        for index in 0..<min(left.count, right.count) where left[index] != right[index] {
-            return left[index] < right[index]
-        }
-        return left.count < right.count
-    }
-}

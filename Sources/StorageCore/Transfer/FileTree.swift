@@ -60,7 +60,7 @@ struct FileTree: Sendable {
                 entries.append(contentsOf: list ?? [])
             }
         }
-        entries.sort { PathBytes.precedes($0.path, $1.path) }
+        PathBytes.sort(&entries) { $0.path }
         let tree = FileTree(entries: entries)
         if rules == .checkpoint { try tree.checkLinks(root) }
         return tree
@@ -69,8 +69,10 @@ struct FileTree: Sendable {
     private static func batches(_ directories: [String], _ names: [[String]?]) -> [[String]] {
         var batches: [[String]] = []
         var batch: [String] = []
+        var forks = ForkYield()
         for (directory, names) in zip(directories, names) {
             for name in names ?? [] {
+                forks.step()
                 batch.append(directory.isEmpty ? name : "\(directory)/\(name)")
                 if batch.count == 512 {
                     batches.append(batch)
@@ -142,7 +144,10 @@ struct FileTree: Sendable {
         var links: [(path: String, target: String)] = []
         for entry in entries { if let target = entry.target { links.append((entry.path, target)) } }
         let rules = LinkRules(links)
-        for link in links where !rules.staysInside(path: link.path, target: link.target) {
+        var forks = ForkYield()
+        for link in links {
+            forks.step(256)
+            if rules.staysInside(path: link.path, target: link.target) { continue }
             let full = root.full(link.path)
             throw StorageError(
                 .invalidArgument,

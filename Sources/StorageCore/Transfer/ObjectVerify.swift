@@ -23,13 +23,16 @@ enum ObjectVerify {
         let sidecar = Array(FileTree.sidecarName.utf8)
         var there: [[UInt8]: Int] = [:]
         there.reserveCapacity(listing.objects.count)
+        var forks = ForkYield()
         for object in listing.objects where object.key.utf8.starts(with: prefix.utf8) {
+            forks.step()
             let path = Array(object.key.utf8.dropFirst(prefix.utf8.count))
             if path.isEmpty || path.last == UInt8(ascii: "/") || path == sidecar || path.starts(with: own) { continue }
             there[path] = object.size
         }
         var findings: [Finding] = []
         for file in files where file.kind == .file {
+            forks.step()
             switch there.removeValue(forKey: Array(file.path.utf8)) {
             case nil: findings.append(Finding(path: file.path, kind: .missing))
             case file.size?: break
@@ -37,7 +40,8 @@ enum ObjectVerify {
             }
         }
         findings += there.keys.map { Finding(path: String(decoding: $0, as: UTF8.self), kind: .extra) }
-        return findings.sorted { PathBytes.precedes($0.path, $1.path) }
+        PathBytes.sort(&findings) { $0.path }
+        return findings
     }
 
     static func run(

@@ -42,7 +42,9 @@ final class UploadJournal: Sendable {
         var lines = bytes[..<end].split(separator: 0x0A, omittingEmptySubsequences: true).makeIterator()
         let isOurs = lines.next().flatMap { try? JSONParser.parse($0) }?["digest"]?.stringValue == digest
         var past = Past()
+        var forks = ForkYield()
         while let line = lines.next() {
+            forks.step()
             guard let entry = try? JSONParser.parse(line) else { continue }
             past.add(entry, files: files.count)
         }
@@ -70,7 +72,9 @@ final class UploadJournal: Sendable {
         guard try System.status(path) != nil else { return [] }
         let bytes = try OpenFile(path, O_RDONLY).readAll(limit: maximumBytes)
         var past = Past()
+        var forks = ForkYield()
         for line in bytes.split(separator: 0x0A) {
+            forks.step()
             if let entry = try? JSONParser.parse(line) { past.add(entry, files: .max) }
         }
         return past.orphans + past.multiparts.values
@@ -122,7 +126,9 @@ final class UploadJournal: Sendable {
     private static func digest(_ place: String, _ files: [FileRecord]) -> String {
         var digest = Digest()
         digest.add(place.utf8)
+        var forks = ForkYield()
         for file in files {
+            forks.step()
             digest.add(file.path.utf8)
             digest.add(file.size)
             digest.add(file.crc32c)

@@ -24,8 +24,13 @@ struct UploadPast: Sendable {
         let listing = try await store.list(prefix, delimited: false, progress: progress)
         var there: [[UInt8]: ObjectSummary] = [:]
         there.reserveCapacity(listing.objects.count)
-        for object in listing.objects { there[Array(object.key.utf8)] = object }
+        var forks = ForkYield()
+        for object in listing.objects {
+            forks.step()
+            there[Array(object.key.utf8)] = object
+        }
         for (index, version) in journal.done where files.indices.contains(index) {
+            forks.step()
             guard let object = there[Array((prefix + files[index].path).utf8)], object.size == files[index].size else {
                 continue
             }

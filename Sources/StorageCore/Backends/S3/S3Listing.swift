@@ -37,8 +37,8 @@ extension S3Store {
             token = next
         }
         // Directory buckets list in no order.
-        listing.objects.sort { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-        listing.prefixes.sort { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+        PathBytes.sort(&listing.objects) { $0.key }
+        PathBytes.sort(&listing.prefixes) { $0 }
         return listing
     }
 
