@@ -66,6 +66,7 @@ struct HookedObjectStore: ObjectStore {
     }
 
     var announcesChecksums: Bool { inner.announcesChecksums }
+    var encryption: String { inner.encryption }
 
     func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         try await around(.startMultipart, key) { () throws(StorageError) in

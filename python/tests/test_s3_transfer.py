@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -27,10 +28,15 @@ PART = 8 * MIB
 LARGE = 5 * PART + 1000
 
 _TRAINER = """
+import json
 import sys
 from raystorage import Checkpoint, CheckpointUploadMode, Run, RunConfig
-uri, staging, source = sys.argv[1:]
-run = Run(RunConfig("run", uri, staging_dir=staging, heartbeat_s=1, retry_timeout_s=60))
+uri, staging, source, options = sys.argv[1:]
+run = Run(
+    RunConfig(
+        "run", uri, staging_dir=staging, heartbeat_s=1, retry_timeout_s=60, storage_options=json.loads(options)
+    )
+)
 run.report({"loss": 1.0}, Checkpoint(source), checkpoint_upload_mode=CheckpointUploadMode.SYNC)
 """
 
@@ -55,14 +61,14 @@ def stored(server: FaultyS3, operation: str, key: str = "*") -> list[Entry]:
     return [entry for entry in server.entries(operation) if entry.status == 200 and Path(entry.key).match(key)]
 
 
-def killed(server: FaultyS3, tmp_path: Path, operation: str, skip: int, done: int) -> dict[str, bytes]:
+def killed(server: FaultyS3, tmp_path: Path, operation: str, skip: int, done: int, **options: str) -> dict[str, bytes]:
     """Kills a trainer when one request waits and so many parts are stored; what it had reported."""
     files = {"large": os.urandom(LARGE), "small": b"x", "empty": b""}
     source = write(tmp_path / "source", files)
     server.fail(operation, Action.HOLD, key="*/large", skip=skip)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     uri = server.endpoint.url("runs", part_size_bytes=PART)
-    command = [sys.executable, "-c", _TRAINER, uri, str(tmp_path / "staging"), str(source)]
+    command = [sys.executable, "-c", _TRAINER, uri, str(tmp_path / "staging"), str(source), json.dumps(options)]
     with subprocess.Popen(command, env=environment) as process:
         until(server.gate.wait_until_held, process)
         until(
@@ -77,8 +83,13 @@ def killed(server: FaultyS3, tmp_path: Path, operation: str, skip: int, done: in
     return files
 
 
-def goes_on(server: FaultyS3, tmp_path: Path, files: dict[str, bytes]) -> None:
-    with open_run(server.endpoint, query={"part_size_bytes": PART}, staging_dir=str(tmp_path / "staging")) as run:
+def goes_on(server: FaultyS3, tmp_path: Path, files: dict[str, bytes], **options: str) -> None:
+    with open_run(
+        server.endpoint,
+        query={"part_size_bytes": PART},
+        staging_dir=str(tmp_path / "staging"),
+        storage_options=options,
+    ) as run:
         checkpoint = run.get_checkpoint()
         assert checkpoint is not None
         assert restored(checkpoint, tmp_path / "restored") == files
@@ -147,6 +158,34 @@ def test_an_upload_with_another_setting_of_checksums_is_begun_anew(
     assert len(server.entries("UploadPart")) == 6
     assert len(server.entries("CreateMultipartUpload")) == 1
     assert len(server.entries("AbortMultipartUpload")) == 1
+
+
+_KEYS = [base64.b64encode(bytes([number]) * 32).decode() for number in (7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"sse_customer_key": _KEYS[0]}, {"sse_customer_key": _KEYS[1]}),
+        ({"sse_customer_key": _KEYS[0]}, {}),
+        ({}, {"server_side_encryption": "AES256"}),
+        ({"server_side_encryption": "aws:kms", "sse_kms_key_id": "k"}, {"server_side_encryption": "aws:kms"}),
+    ],
+)
+def test_an_upload_with_another_encryption_is_begun_anew(
+    server: FaultyS3, tmp_path: Path, first: dict[str, str], second: dict[str, str]
+) -> None:
+    files = killed(server, tmp_path, "UploadPart", skip=3, done=5, **first)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "staging").rglob("*") if path.is_file())
+    assert not any(key.encode() in kept for key in _KEYS)
+    goes_on(server, tmp_path, files, **second)
+    assert len(server.entries("UploadPart")) == 6
+    assert len(server.entries("CreateMultipartUpload")) == 1
+    assert len(server.entries("AbortMultipartUpload")) == 1
+    assert sorted(Path(entry.key).name for entry in server.entries("PutObject") if Path(entry.key).name in files) == [
+        "empty",
+        "small",
+    ]
 
 
 def test_without_permission_to_list_parts_a_file_is_sent_anew(server: FaultyS3, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ final class MemoryObjectStore: ObjectStore {
         var key: [UInt8]
         var startedAt: Double
         var announcesChecksums: Bool
+        var encryption: String
         var parts: [Int: (etag: String, bytes: [UInt8], crc32c: UInt32)] = [:]
     }
     private struct State: Sendable {
@@ -38,6 +39,7 @@ final class MemoryObjectStore: ObjectStore {
         var objects: [[UInt8]: Object] = [:]
         var uploads: [String: Upload] = [:]
         var announcesChecksums: Bool
+        var encryption = ""
         var serial = 0
         var calls: [Call] = []
 
@@ -204,12 +206,19 @@ final class MemoryObjectStore: ObjectStore {
         set { state.withLock { $0.announcesChecksums = newValue } }
     }
 
+    /// The same of the key.
+    var encryption: String {
+        get { state.withLock { $0.encryption } }
+        set { state.withLock { $0.encryption = newValue } }
+    }
+
     func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         let now = environment.now()
         return try await around(.startMultipart, key, progress: progress) { state throws(StorageError) in
             let upload = "upload-\(state.next())"
             let announces = state.announcesChecksums
-            state.uploads[upload] = Upload(key: Array(key.utf8), startedAt: now, announcesChecksums: announces)
+            state.uploads[upload] = Upload(
+                key: Array(key.utf8), startedAt: now, announcesChecksums: announces, encryption: state.encryption)
             return BegunMultipart(upload: upload, announcesChecksums: announces)
         }
     }
@@ -272,6 +281,9 @@ final class MemoryObjectStore: ObjectStore {
     private func checkAnnounced(_ key: String, _ open: Upload, _ state: State) throws(StorageError) {
         guard open.announcesChecksums == state.announcesChecksums else {
             throw error(.invalidArgument, key, "was begun with another type of checksum")
+        }
+        guard open.encryption == state.encryption else {
+            throw error(.invalidArgument, key, "was begun with another key")
         }
     }
 

@@ -44,6 +44,10 @@ protocol ObjectStore: Sendable {
     /// parts and their end only as they were announced, so one that was begun otherwise cannot be gone on with.
     var announcesChecksums: Bool { get }
 
+    /// Tells settings of encryption apart, and no secret; empty: none is asked for. Parts are taken only with the key that the
+    /// upload was begun with, and a checkpoint is to be encrypted in one way.
+    var encryption: String { get }
+
     /// Begins an upload in parts.
     func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart
 
@@ -97,6 +101,8 @@ extension ObjectStore {
     var wishes: TransferWishes { TransferWishes() }
 
     var announcesChecksums: Bool { capabilities.checksCRC32C }
+
+    var encryption: String { "" }
 
     func time(_ prefix: String, progress: Progress) async throws(StorageError) -> Double? { nil }
 

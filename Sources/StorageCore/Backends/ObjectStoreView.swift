@@ -51,6 +51,7 @@ struct ObjectStoreView: ObjectStore {
     }
 
     var announcesChecksums: Bool { store.announcesChecksums }
+    var encryption: String { store.encryption }
 
     func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         try await store.startMultipart(prefix + key, progress: progress)

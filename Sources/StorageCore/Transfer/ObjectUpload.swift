@@ -42,7 +42,8 @@ struct ObjectUpload: Sendable {
         progress.phase = "upload"
         let files = files.filter { $0.kind == .file }
         let root = try RootDirectory(directory, followLink: false)
-        let journal = try UploadJournal(journal, place: Path.join(store.root, prefix), files: files)
+        let journal = try UploadJournal(
+            journal, place: Path.join(store.root, prefix), files: files, encryption: store.encryption)
         let past = try await UploadPast.look(
             journal.past, store: store, prefix: prefix, files: files, progress: progress)
         var plans: [PartPlan] = []

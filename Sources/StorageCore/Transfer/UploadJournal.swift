@@ -31,11 +31,11 @@ final class UploadJournal: Sendable {
     private let finished = Mutex(0)
     private static let maximumBytes = 1 << 30
 
-    /// Opens or creates the journal of an upload of these files to that place. What was about other files or another
-    /// place is not gone on from.
-    init(_ path: String, place: String, files: [FileRecord]) throws(StorageError) {
+    /// Opens or creates the journal of an upload of these files to that place. What was about other files, another place or
+    /// another encryption is not gone on from: parts would be refused, and whole files lie there under another key.
+    init(_ path: String, place: String, files: [FileRecord], encryption: String = "") throws(StorageError) {
         file = try OpenFile(path, O_RDWR | O_CREAT | O_APPEND, mode: 0o600)
-        let digest = Self.digest(place, files)
+        let digest = Self.digest(place, files, encryption)
         let bytes = try file.readAll(limit: Self.maximumBytes)
         // What a crash leaves behind the last newline is no line.
         let end = bytes.lastIndex(of: 0x0A).map { $0 + 1 } ?? 0
@@ -123,9 +123,10 @@ final class UploadJournal: Sendable {
         return line
     }
 
-    private static func digest(_ place: String, _ files: [FileRecord]) -> String {
+    private static func digest(_ place: String, _ files: [FileRecord], _ encryption: String) -> String {
         var digest = Digest()
         digest.add(place.utf8)
+        if !encryption.isEmpty { digest.add(encryption.utf8) }
         var forks = ForkYield()
         for file in files {
             forks.step()

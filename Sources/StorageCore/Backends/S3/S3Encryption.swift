@@ -54,6 +54,17 @@ enum S3Encryption: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
+    /// The same for the same settings. Of a customer's key its MD5 goes in, which tells nothing of 32 random bytes.
+    var fingerprint: String {
+        let settings: [String]
+        switch self {
+        case .byStore(let algorithm, let keyID, let bucketKey):
+            settings = [algorithm, keyID ?? "", bucketKey.map { $0 ? "true" : "false" } ?? ""]
+        case .byCustomer(_, let digest): settings = ["SSE-C", digest]
+        }
+        return String(SHA256.hex(Array(settings.joined(separator: "\n").utf8)).prefix(16))
+    }
+
     /// Headers of every request about content that exists: parts, reads, HEAD, the end of an upload.
     var accessHeaders: [HTTPHeader] {
         guard case .byCustomer(let key, let digest) = self else { return [] }

@@ -1,6 +1,7 @@
 /// Uploads in parts.
 extension S3Store {
     var announcesChecksums: Bool { integrity.sendsCRC32C }
+    var encryption: String { client.options.encryption?.fingerprint ?? "" }
 
     func startMultipart(_ key: String, progress: Progress) async throws(StorageError) -> BegunMultipart {
         var plain = S3Operation(
