@@ -110,11 +110,12 @@ def finish(operation: Handle, what: str, timeout_s: float | None = None, progres
         wait("operation_wait", operation, timeout_s, what, show)
         show()
     except BaseException:
-        _cancel(operation)
+        cancel(operation)
         raise
 
 
-def _cancel(operation: Handle) -> None:
+def cancel(operation: Handle) -> None:
+    """Asks an operation to end, and sees to it that the process does not end before that, within reason."""
     _native.operation_cancel(operation)
     _cancelled[:] = [one for one in _cancelled if not _has_ended(one)] + [operation]
     atexit.unregister(_clean_up)

@@ -56,13 +56,8 @@ class Result:
         Raises:
             NotFoundError: There is no run.
         """
-        return cls._read_run(_paths.settled(_paths.text(path)), storage_options)
-
-    @classmethod
-    def _read_run(
-        cls, path: str, storage_options: Mapping[str, Any] | None, error: StorageError | None = None
-    ) -> Result:
-        return cls._from_document(read_document(path, storage_options), storage_options, error)
+        path = _paths.settled(_paths.text(path))
+        return cls._from_document(read_document(path, storage_options), storage_options)
 
     @classmethod
     def _from_document(
@@ -160,13 +155,32 @@ class Result:
 
 def read_document(path: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The "result" document of a run."""
-    document: dict[str, Any] = _operation.run(
-        "result_read_start",
-        _native.encode(path, "path"),
-        encode_options(storage_options),
-        what=f"reading the run {_paths.redacted(path)}",
-    )
-    return document
+    reading = Reading(path, storage_options)
+    try:
+        return reading.wait()
+    except BaseException:
+        reading.cancel()
+        raise
+
+
+class Reading:
+    """A "result" document that is being read."""
+
+    def __init__(self, path: str, storage_options: Mapping[str, Any] | None) -> None:
+        """Begins to read."""
+        self._what = f"reading the run {_paths.redacted(path)}"
+        path_argument = _native.encode(path, "path")
+        self._operation = _operation.start("result_read_start", path_argument, encode_options(storage_options))
+
+    def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """The document; a TimedOutError when it is not there in time, and the reading goes on."""
+        _operation.wait("operation_wait", self._operation, timeout_s, self._what)
+        document: dict[str, Any] = _native.call_json("operation_result", self._operation)
+        return document
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        _operation.cancel(self._operation)
 
 
 def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

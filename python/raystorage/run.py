@@ -24,7 +24,7 @@ from .errors import (
     TimedOutError,
 )
 from .metrics import encode
-from .result import Result
+from .result import Reading, Result
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,6 +67,8 @@ class Run:
         self._handle = self._open()
         self._closed = False
         self._result: Result | None = None
+        # Goes on when a close() has run out of time, for the next one.
+        self._reading: Reading | None = None
         self._event_pump: Events | None = None
         # Only under on_error="warn": what may fail without anybody looking.
         self._unseen: list[Report] = []
@@ -275,14 +277,28 @@ class Run:
             timeout_s: Seconds; None, the default, waits without limit.
 
         Raises:
-            TimedOutError: The time is up; the run takes no more reports, and `close` may be called again.
+            TimedOutError: The time is up, for the end of the run or for reading what it holds. It takes no more
+                reports, and `close` may be called again.
             StorageError: A report failed that nobody has waited for. The run is closed.
         """
+        left_s = _operation.countdown(timeout_s)
         if not self._closed:
-            self._close(timeout_s)
+            self._close(left_s())
         if self._result is None:
-            self._result = Result._read_run(self._path, self._config.storage_options, error=self._failure)
+            self._result = self._read_result(left_s())
         return self._result
+
+    def _read_result(self, timeout_s: float | None) -> Result:
+        if self._reading is None:
+            self._reading = Reading(self._path, self._config.storage_options)
+        try:
+            document = self._reading.wait(timeout_s)
+        except BaseException as failure:
+            if not (isinstance(failure, TimedOutError) and _operation.is_pending(failure)):
+                self._reading.cancel()
+                self._reading = None
+            raise
+        return Result._from_document(document, self._config.storage_options, self._failure)
 
     def _close(self, timeout_s: float | None) -> None:
         try:

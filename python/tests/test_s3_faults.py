@@ -262,6 +262,46 @@ def test_the_doctor_does_not_wait_for_a_store_that_is_gone(server: FaultyS3) -> 
     assert time.monotonic() - begun < 60
 
 
+# ------------------------------------------------------------------ close
+
+
+def test_close_ends_in_time_though_collecting_leftovers_hangs(server: FaultyS3, tmp_path: Path) -> None:
+    """P7: by its limit, and without one soon after: what dead trainers left is no reason to stay."""
+    # Only those who collect ask for them.
+    server.fail("ListMultipartUploads", Action.HOLD, times=0)
+    run = open_run(server.endpoint, retry_timeout_s=3600, query={"stall_timeout_s": 600})
+    report(run, write(tmp_path / "source", {"shard": b"x"}))
+    assert server.gate.wait_until_held()
+    begun = time.monotonic()
+    with pytest.raises(TimedOutError) as raised:
+        run.close(timeout_s=0.5)
+    assert raised.value.details["pending"] is True
+    assert time.monotonic() - begun < 8
+    # 10 s of grace for the collection.
+    assert len(run.close().best_checkpoints) == 1
+    assert time.monotonic() - begun < 40
+    assert [key for key in server.objects() if key.endswith("/closed.json")]
+    server.gate.release()
+
+
+def test_close_ends_in_time_though_reading_the_result_hangs(server: FaultyS3, tmp_path: Path) -> None:
+    run = open_run(server.endpoint, retry_timeout_s=3600, query={"stall_timeout_s": 600})
+    report(run, write(tmp_path / "source", {"shard": b"x"}))
+    # Nobody who closes reads that.
+    server.fail("GetObject", Action.HOLD, key="*/run.json", times=0)
+    begun = time.monotonic()
+    with pytest.raises(TimedOutError) as raised:
+        run.close(timeout_s=3)
+    assert raised.value.details["pending"] is True
+    assert time.monotonic() - begun < 15
+    assert server.gate.wait_until_held()
+    # The run itself is closed: nobody waits for its heartbeat.
+    assert [key for key in server.objects() if key.endswith("/closed.json")]
+    server.heal()
+    server.gate.release()
+    assert len(run.close().best_checkpoints) == 1
+
+
 # ------------------------------------------------------------------ decisions
 
 
