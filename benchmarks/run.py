@@ -64,6 +64,10 @@ def main() -> None:
             for group in GROUPS[name](scratch, options.scale):
                 measured += measure(group, options.rounds)
         conditions = describe(scratch, options.rounds, time.monotonic() - begin)
+    except Exception:
+        # What was measured before took its time.
+        print(table(measured))
+        raise
     finally:
         scratch.remove()
     text = f"{conditions}\n{table(measured)}\n{verdict(measured)}"

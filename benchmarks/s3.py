@@ -64,14 +64,15 @@ class Bench:
         self._scratch = scratch
         self._tls = tls
         self._endpoint: Endpoint | None = None
+        # What has been put where is remembered for all benchmarks, and there is a sink for each.
+        self._kind = "tls" if tls else "plain"
         self._turn = 0
         self._discarded = 0
 
     @property
     def endpoint(self) -> Endpoint:
         if self._endpoint is None:
-            kind = "tls" if self._tls else "plain"
-            place, files = self._scratch.path / f"sink-{kind}", self._scratch.path / "s3"
+            place, files = self._scratch.path / f"sink-{self._kind}", self._scratch.path / "s3"
             self._endpoint = self._scratch.enter(sink(place, files, tls=self._tls))
         return self._endpoint
 
@@ -120,7 +121,7 @@ class Bench:
             self._turn += 1
             prefix = f"{workload}-{client}-{self._turn}"
         else:
-            prefix = self._scratch.remembered(f"{workload}-{client}", "")
+            prefix = self._scratch.remembered(f"{self._kind}-{workload}-{client}", "")
         return self._process(client, way, target, prefix, source)
 
     def _process(self, client: str, way: str, target: Path, prefix: str, source: Path) -> dict[str, float]:
@@ -151,17 +152,17 @@ class Bench:
             shutil.rmtree(target)
             return
         self._discarded += 1
-        target.rename(self._scratch.path / f"discarded-{self._discarded}")
+        target.rename(self._scratch.path / f"discarded-{self._kind}-{self._discarded}")
 
     def _put_there(self, client: str, workload: str, source: Path) -> None:
         """What is downloaded: objects by name, ours with a manifest; once."""
-        memory = f"{workload}-{client}"
+        memory, prefix = f"{self._kind}-{workload}-{client}", f"{workload}-{client}"
         if self._scratch.remembered(memory, ""):
             return
         if client != "raystorage":
             for file in source.iterdir():
-                self._register(f"{memory}/{file.name}", file.stat().st_size)
-            self._scratch.remembered(memory, memory)
+                self._register(f"{prefix}/{file.name}", file.stat().st_size)
+            self._scratch.remembered(memory, prefix)
             return
         target = self._scratch.path / "s3-uploaded"
         shutil.copytree(source, target)
