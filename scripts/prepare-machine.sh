@@ -12,6 +12,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 machine=$BUILD/machine
 mkdir -p "$machine"
+# Tests that run side by side prepare at once: one after the other, and who boots meanwhile finds the old file or the new one.
+exec 9>"$machine/lock"
+flock 9
 for tool in qemu-system-x86_64 busybox mkfs.ext4 cpio modinfo dpkg-deb; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || fail "$tool is missing: scripts/install-dependencies.sh test"
 done

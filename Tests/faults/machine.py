@@ -9,11 +9,12 @@ import selectors
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blockdevice import LosingDevice
+from judge import FAULTS, TRAINER
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MACHINE = ROOT / "build" / "machine"
@@ -27,10 +28,13 @@ class MachineError(Exception):
     """The machine did not do what it was told in time."""
 
 
-def prepare(programs: Sequence[Path]) -> None:
-    """Makes kernel and initial file system with these programs in /bin."""
+def prepare() -> None:
+    """Makes kernel and initial file system with the programs of all tests: these may run side by side."""
     done = subprocess.run(
-        [ROOT / "scripts" / "prepare-machine.sh", *programs], capture_output=True, text=True, check=False
+        [ROOT / "scripts" / "prepare-machine.sh", FAULTS / "diskwriter", TRAINER],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise MachineUnavailableError(

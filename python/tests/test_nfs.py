@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import LONG
 from judge import Journal, judge
-from killing import TRAINER
 from machine import Machine, MachineUnavailableError, prepare
 from nfsserver import ServerUnavailableError, served
 
@@ -30,7 +29,7 @@ _TRAIN = f"trainer train {_WHERE} --work /tmp/work --journal - --launch {{launch
 @pytest.fixture(scope="module", autouse=True)
 def _machine() -> None:
     try:
-        prepare([TRAINER])
+        prepare()
     except MachineUnavailableError as error:
         pytest.skip(f"no virtual machine here: {error}")
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blockdevice import LosingDevice
-from judge import FAULTS, TRAINER, Journal
-from machine import Machine, MachineUnavailableError, make_disk, prepare
+from judge import Journal
+from machine import Machine, MachineError, MachineUnavailableError, make_disk, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ CUTS, CUTS_LONG = 3, 24
 @pytest.fixture(scope="module")
 def _machine() -> None:
     try:
-        prepare([FAULTS / "diskwriter", TRAINER])
+        prepare()
     except MachineUnavailableError as error:
         pytest.skip(f"no virtual machine here: {error}")
 
@@ -52,7 +52,8 @@ def write_and_cut(device: LosingDevice, how: str, cuts: int) -> tuple[set[int], 
         first = cut * 100_000
         command = f"mkdir -p /mnt/d; diskwriter check /mnt/d; echo checked; diskwriter write /mnt/d {how} {first}"
         machine = Machine(device, command)
-        machine.read_until(lambda line: line == "checked", BOOT_S)
+        if machine.read_until(lambda line: line == "checked", BOOT_S) is None:
+            raise MachineError("the machine ended at its start:\n" + "\n".join(machine.lines[-20:]))
         missing |= promised - {int(line.split()[1]) for line in machine.lines if line.startswith("have ")}
         # However slow the machine is, something is to be lost.
         machine.read_until(lambda line: line.startswith("durable "), BOOT_S)
