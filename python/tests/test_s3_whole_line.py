@@ -45,14 +45,14 @@ def smoke(request: pytest.FixtureRequest, store: Callable[[str], Endpoint]) -> I
         yield found
 
 
-def command(*arguments: str) -> Any:
+def command(*arguments: str, status: int = 0) -> Any:
     """A command of the command line with --json; its document."""
     done = subprocess.run(
         [sys.executable, "-m", "raystorage", *arguments, "--json"],
         capture_output=True, text=True, timeout=120,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
     )  # fmt: skip
-    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout)
 
 
@@ -117,6 +117,9 @@ def test_one_flipped_bit_is_loud(endpoint: Endpoint, tmp_path: Path) -> None:
     (key,) = [key for key, size in endpoint.objects().items() if size == 5000]
     endpoint.client.put_object(Bucket=endpoint.bucket, Key=key, Body=bytes(2500) + b"\1" + bytes(2499))
     latest = Result.from_path(endpoint.url("runs/run")).checkpoint
+    answer = command("verify", latest.path, status=1)
+    assert not answer["ok"]
+    assert len(answer["checkpoints"]) == 1
     with pytest.raises(ChecksumError, match=r"model\.bin"):
         latest.to_directory(tmp_path / "restored")
     assert files_of(tmp_path / "restored") == {}
@@ -143,7 +146,16 @@ def test_the_command_line(endpoint: Endpoint, tmp_path: Path) -> None:
     command("metrics", url)
     command("get", url, str(tmp_path / "got"), "--best", "loss:min")
     assert files_of(tmp_path / "got") == SMALL
-    command("verify", url)
+    assert len(command("verify", url)["checkpoints"]) == 2
+    for address in (endpoint.url("runs/run/first"), Result.from_path(url).checkpoint.path):
+        answer = command("verify", address)
+        assert answer["ok"]
+        assert [document["verified"] for document in answer["checkpoints"]] == [True]
+        out = tmp_path / f"of-{len(list(tmp_path.iterdir()))}"
+        command("get", address, str(out))
+        assert files_of(out) == SMALL
+    with pytest.raises(NotFoundError):
+        Result.from_path(endpoint.url("runs/run/first"))
     command("gc", url)
     command("drain")
     text = json.dumps(command("doctor", endpoint.url("runs")))

@@ -104,7 +104,13 @@ struct Storage: Sendable {
 
     /// Whether there is a run of ours or of Ray's at this path.
     func isRun() async throws(StorageError) -> Bool {
-        guard objects == nil else { return Self.isRun(try await backend.list("")) }
+        guard objects == nil else {
+            let names = try await backend.list("")
+            if names.contains(where: Self.isOfRun) { return true }
+            // Checkpoints have such a folder, too.
+            guard names.contains(RunLayout.own + "/") else { return false }
+            return try await hasRecord()
+        }
         for key in [RunLayout.record, RunLayout.snapshot, RunLayout.results, "progress.csv"] {
             if try System.status(Path.join(path.directory, key)) != nil { return true }
         }
@@ -124,11 +130,9 @@ struct Storage: Sendable {
             details: [("name", "storage_options"), ("key", .string(key)), ("allowed", .array([]))])
     }
 
-    /// Whether the names directly below a path are those of a run of ours or of Ray's.
-    static func isRun(_ names: [String]) -> Bool {
-        names.contains {
-            $0 == RunLayout.own + "/" || $0 == RunLayout.snapshot || $0 == RunLayout.results || $0 == "progress.csv"
-        }
+    /// Whether what has that name lies in runs, of ours or of Ray's, and in nothing else of ours.
+    private static func isOfRun(_ name: String) -> Bool {
+        name == RunLayout.snapshot || name == RunLayout.results || name == "progress.csv"
     }
 
     /// The checkpoints of a run at this path. `workspace` is where its reports are captured when it is on a store.

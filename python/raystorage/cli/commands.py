@@ -195,6 +195,8 @@ def verify(options: argparse.Namespace) -> int:
     checkpoints = [Checkpoint(options.path, options.storage_options)]
     if run is not None:
         checkpoints = [one.checkpoint for one in run.checkpoints]
+        if not checkpoints:
+            raise NotFoundError(f"the run {_paths.redacted(run.path)} has no checkpoint")
     documents = []
     for checkpoint in checkpoints:
         with ProgressLine(f"verifying {os.path.basename(checkpoint.path)}") as line:
