@@ -123,7 +123,6 @@ class Scratch:
         """Makes it below `parent`."""
         self.path = Path(parent, f"raystorage-bench-{os.getpid()}")
         self.path.mkdir(parents=True)
-        self._memory: dict[str, str] = {}
         self._contexts = ExitStack()
         os.environ["RAYSTORAGE_STAGING_DIR"] = str(self.path / "staging")
 
@@ -135,12 +134,6 @@ class Scratch:
     def enter(self, context: AbstractContextManager[T]) -> T:
         """Enters a context that ends when the directory is removed."""
         return self._contexts.enter_context(context)
-
-    def remembered(self, name: str, value: str) -> str:
-        """What was remembered under that name; `value` from now on, unless it is empty."""
-        if value:
-            self._memory[name] = value
-        return self._memory.get(name, "")
 
     def files(self, name: str, count: int, size: int) -> Path:
         """A directory of files with random bytes, in the page cache; made once."""

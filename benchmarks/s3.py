@@ -64,9 +64,10 @@ class Bench:
         self._scratch = scratch
         self._tls = tls
         self._endpoint: Endpoint | None = None
-        # What has been put where is remembered for all benchmarks, and there is a sink for each.
         self._kind = "tls" if tls else "plain"
         self._turn = 0
+        # Prefixes of what has been put there to be downloaded, by workload and client.
+        self._there: dict[str, str] = {}
         self._discarded = 0
 
     @property
@@ -121,7 +122,7 @@ class Bench:
             self._turn += 1
             prefix = f"{workload}-{client}-{self._turn}"
         else:
-            prefix = self._scratch.remembered(f"{self._kind}-{workload}-{client}", "")
+            prefix = self._there[f"{workload}-{client}"]
         return self._process(client, way, target, prefix, source)
 
     def _process(self, client: str, way: str, target: Path, prefix: str, source: Path) -> dict[str, float]:
@@ -156,13 +157,13 @@ class Bench:
 
     def _put_there(self, client: str, workload: str, source: Path) -> None:
         """What is downloaded: objects by name, ours with a manifest; once."""
-        memory, prefix = f"{self._kind}-{workload}-{client}", f"{workload}-{client}"
-        if self._scratch.remembered(memory, ""):
+        name = f"{workload}-{client}"
+        if name in self._there:
             return
         if client != "raystorage":
             for file in source.iterdir():
-                self._register(f"{prefix}/{file.name}", file.stat().st_size)
-            self._scratch.remembered(memory, prefix)
+                self._register(f"{name}/{file.name}", file.stat().st_size)
+            self._there[name] = name
             return
         target = self._scratch.path / "s3-uploaded"
         shutil.copytree(source, target)
@@ -170,7 +171,7 @@ class Bench:
         self._process(client, "up", target, prefix, source)
         shutil.rmtree(target, ignore_errors=True)
         (manifest,) = [key for key in self.endpoint.objects(f"{prefix}/") if key.endswith("/.raystorage/manifest.json")]
-        self._scratch.remembered(memory, manifest.removesuffix("/.raystorage/manifest.json"))
+        self._there[name] = manifest.removesuffix("/.raystorage/manifest.json")
 
     def _register(self, key: str, size: int) -> None:
         """Makes the sink believe that it has an object."""

@@ -204,11 +204,7 @@ int cs_spawn(char *const arguments[], int output, pid_t *child) {
   return error;
 }
 
-const char *cs_environment_entry(size_t place) {
-  for (size_t index = 0; environ && environ[index]; index++)
-    if (index == place) return environ[index];
-  return NULL;
-}
+char *const *cs_environment(void) { return environ; }
 
 int cs_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 

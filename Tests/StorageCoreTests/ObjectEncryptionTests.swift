@@ -12,24 +12,10 @@ import Testing
         try fixture.fill()
     }
 
-    /// Every part of the large file was sent, but not its end; of the small files whichever came before that.
-    private func cutOff(_ records: [FileRecord], key: String) async -> MemoryObjectStore {
-        let isCut = Flag(true)
-        let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
-            if call.operation == .completeMultipart, moment == .before, isCut.clear() {
-                throw StorageError(.io, "killed")
-            }
-        })
-        store.encryption = key
-        let error = await failure { () async throws(StorageError) in try await fixture.upload(records, to: store) }
-        #expect(error?.message == "killed")
-        return store
-    }
-
     @Test(arguments: [("", "one"), ("one", ""), ("one", "two")])
     func `P4 an upload that was begun with another key is begun anew`(first: String, second: String) async throws {
         let records = try await fixture.seal()
-        let store = await cutOff(records, key: first)
+        let store = await fixture.cutOff(records) { $0.encryption = first }
         store.encryption = second
         let before = store.calls.count
         try await fixture.upload(records, to: store)
@@ -48,7 +34,7 @@ import Testing
     @Test(arguments: ["", "one"])
     func `P4 with the same key it is gone on with`(key: String) async throws {
         let records = try await fixture.seal()
-        let store = await cutOff(records, key: key)
+        let store = await fixture.cutOff(records) { $0.encryption = key }
         let before = store.calls.count
         try await fixture.upload(records, to: store)
         try fixture.expectWhole(store, records)

@@ -26,6 +26,23 @@ final class TransferFixture: Sendable {
             gate: gate ?? self.gate, order: nil, partBytes: CRC32C.blockSize, progress: progress)
     }
 
+    /// A store that got every part of the large file, but not its end or no answer to that; of the small files whichever came
+    /// before it.
+    func cutOff(
+        _ records: [FileRecord], isAfter: Bool = false, _ prepare: (MemoryObjectStore) -> Void
+    ) async -> MemoryObjectStore {
+        let isCut = Flag(true)
+        let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
+            if call.operation == .completeMultipart, moment == (isAfter ? .after : .before), isCut.clear() {
+                throw StorageError(.io, "killed")
+            }
+        })
+        prepare(store)
+        let error = await failure { () async throws(StorageError) in try await upload(records, to: store) }
+        #expect(error?.message == "killed")
+        return store
+    }
+
     func expectWhole(_ store: MemoryObjectStore, _ records: [FileRecord]) throws {
         let files = records.filter { $0.kind == .file }
         #expect(Set(store.contents.keys) == Set(files.map { "ckpt/" + $0.path }))
@@ -348,28 +365,12 @@ private final class Cut: Sendable {
         #expect(sent == [2, 5])
     }
 
-    /// Sends everything but the end of the large file.
-    private func cutOff(
-        _ fixture: TransferFixture, _ records: [FileRecord], announces: Bool, isAfter: Bool = false
-    ) async -> MemoryObjectStore {
-        let isCut = Flag(true)
-        let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
-            if call.operation == .completeMultipart, moment == (isAfter ? .after : .before), isCut.clear() {
-                throw StorageError(.io, "killed")
-            }
-        })
-        store.announcesChecksums = announces
-        let error = await failure { () async throws(StorageError) in try await fixture.upload(records, to: store) }
-        #expect(error?.message == "killed")
-        return store
-    }
-
     @Test(arguments: [true, false])
     func `P4 an upload that was begun with another setting of checksums is begun anew`(announces: Bool) async throws {
         let fixture = try TransferFixture()
         try fixture.fill()
         let records = try await fixture.seal()
-        let store = await cutOff(fixture, records, announces: !announces)
+        let store = await fixture.cutOff(records) { $0.announcesChecksums = !announces }
         store.announcesChecksums = announces
         let before = store.calls.count
         try await fixture.upload(records, to: store)
@@ -387,7 +388,7 @@ private final class Cut: Sendable {
         let fixture = try TransferFixture()
         try fixture.fill()
         let records = try await fixture.seal()
-        let store = await cutOff(fixture, records, announces: announces)
+        let store = await fixture.cutOff(records) { $0.announcesChecksums = announces }
         let text = String(decoding: try OpenFile(fixture.journal, O_RDONLY).readAll(limit: 1 << 20), as: UTF8.self)
         let older = text.replacing(",\"checksums\":\(announces)", with: "")
         try #require(older != text)
@@ -401,7 +402,7 @@ private final class Cut: Sendable {
         let fixture = try TransferFixture()
         try fixture.fill()
         let records = try await fixture.seal()
-        let store = await cutOff(fixture, records, announces: true, isAfter: true)
+        let store = await fixture.cutOff(records, isAfter: true) { $0.announcesChecksums = true }
         store.announcesChecksums = false
         try await fixture.upload(records, to: store)
         try fixture.expectWhole(store, records)

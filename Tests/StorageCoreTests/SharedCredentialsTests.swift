@@ -257,6 +257,13 @@ import Testing
         #expect(try await id(early.plain) == "AKIAOTHER")
     }
 
+    private func ofProgram(_ fixture: AuthFixture, _ shared: SharedCredentials) throws -> any AWSCredentialsProvider {
+        try request(fixture) {
+            $0.profile = "b"
+            $0.settings = try fixture.settings(profile: "b")
+        }.provider(shared)
+    }
+
     @Test(arguments: [true, false])
     func `a file that changes before its credentials are asked for, or meanwhile, counts`(isBefore: Bool) async throws {
         let fixture = AuthFixture(files: Self.files)
@@ -270,17 +277,11 @@ import Testing
             }
         }
         let shared = SharedCredentials()
-        func open() throws -> any AWSCredentialsProvider {
-            try request(fixture) {
-                $0.profile = "b"
-                $0.settings = try fixture.settings(profile: "b")
-            }.provider(shared)
-        }
-        let early = try open()
+        let early = try ofProgram(fixture, shared)
         fixture.world.withLock { $0.files = before }
         #expect(try await id(early) == "AKIAPROCESS")
         fixture.world.withLock { $0.files = Self.files }
-        let late = try open()
+        let late = try ofProgram(fixture, shared)
         #expect(early as AnyObject !== late as AnyObject)
     }
 
@@ -293,16 +294,10 @@ import Testing
             }
         }
         let shared = SharedCredentials()
-        func open() throws -> any AWSCredentialsProvider {
-            try request(fixture) {
-                $0.profile = "b"
-                $0.settings = try fixture.settings(profile: "b")
-            }.provider(shared)
-        }
-        let early = try open()
+        let early = try ofProgram(fixture, shared)
         await #expect(throws: StorageError.self) { try await id(early) }
         fixture.world.withLock { $0.program = { _ in Self.process } }
-        let late = try open()
+        let late = try ofProgram(fixture, shared)
         if isRetryable {
             #expect(early as AnyObject === late as AnyObject)
             await #expect(throws: StorageError.self) { try await id(late) }

@@ -156,11 +156,8 @@ class Result:
 def read_document(path: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The "result" document of a run."""
     reading = Reading(path, storage_options)
-    try:
-        return reading.wait()
-    except BaseException:
-        reading.cancel()
-        raise
+    _operation.finish(reading.operation, reading.what)
+    return reading.wait()
 
 
 class Reading:
@@ -168,19 +165,19 @@ class Reading:
 
     def __init__(self, path: str, storage_options: Mapping[str, Any] | None) -> None:
         """Begins to read."""
-        self._what = f"reading the run {_paths.redacted(path)}"
+        self.what = f"reading the run {_paths.redacted(path)}"
         path_argument = _native.encode(path, "path")
-        self._operation = _operation.start("result_read_start", path_argument, encode_options(storage_options))
+        self.operation = _operation.start("result_read_start", path_argument, encode_options(storage_options))
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
         """The document; a TimedOutError when it is not there in time, and the reading goes on."""
-        _operation.wait("operation_wait", self._operation, timeout_s, self._what)
-        document: dict[str, Any] = _native.call_json("operation_result", self._operation)
+        _operation.wait("operation_wait", self.operation, timeout_s, self.what)
+        document: dict[str, Any] = _native.call_json("operation_result", self.operation)
         return document
 
     def cancel(self) -> None:
         """Nobody waits for it any more."""
-        _operation.cancel(self._operation)
+        _operation.cancel(self.operation)
 
 
 def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

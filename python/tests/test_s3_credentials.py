@@ -53,13 +53,17 @@ def test_a_run_outlives_its_credentials(
     assert identity.refusals == faulty.refusals == []
 
 
-def test_a_token_that_expires_early_is_refreshed_once(
-    faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It says that it is good for an hour; the store says otherwise midway."""
-    identity.lifetime_s = 3600
+@pytest.fixture
+def _container(identity: FakeIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials come from a container's endpoint."""
     for name, value in identity.container().items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("_container")
+def test_a_token_that_expires_early_is_refreshed_once(faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path) -> None:
+    """It says that it is good for an hour; the store says otherwise midway."""
+    identity.lifetime_s = 3600
     with open_run(faulty.endpoint) as run:
         report(run, write(tmp_path / "a", {"step": b"1"}))
         faulty.expire_credentials()
@@ -68,12 +72,9 @@ def test_a_token_that_expires_early_is_refreshed_once(
     assert faulty.refusals == []
 
 
-def test_all_that_is_open_asks_once(
-    faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_container")
+def test_all_that_is_open_asks_once(faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path) -> None:
     identity.lifetime_s = 3600
-    for name, value in identity.container().items():
-        monkeypatch.setenv(name, value)
     with open_run(faulty.endpoint) as run:
         done = report(run, write(tmp_path / "a", {"step": b"1"}))
         for number in range(3):
@@ -86,11 +87,8 @@ def test_all_that_is_open_asks_once(
     assert faulty.refusals == []
 
 
-def test_credentials_that_expire_and_do_not_come_back(
-    faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in identity.container().items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("_container")
+def test_credentials_that_expire_and_do_not_come_back(faulty: FaultyS3, identity: FakeIdentity, tmp_path: Path) -> None:
     with open_run(faulty.endpoint, retry_timeout_s=3) as run:
         faulty.expire_credentials()
         identity.failures = [500] * 1000

@@ -54,8 +54,8 @@ uint32_t cs_crc32c(uint32_t crc, const void *buffer, size_t length);
  * other descriptor closed; a process group of its own, signals as at the start of a program. 0 or an errno. */
 int cs_spawn(char *const arguments[], int output, pid_t *child);
 int cs_pipe(int ends[2]);
-/* NAME=VALUE at that place of the environment; NULL behind the last one. Like getenv, not beside a thread that changes it. */
-const char *cs_environment_entry(size_t place);
+/* The environment, NAME=VALUE, NULL behind the last one; NULL: none. Like getenv, not beside a thread that changes it. */
+char *const *cs_environment(void);
 int cs_set_nonblocking(int fd);
 
 #endif

@@ -21,15 +21,13 @@ struct CanonicalRequest: Sendable, Equatable {
         // Stable: several values of one name stay in their order.
         headers.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
         self.headers = Self.joined(headers)
-        var names = ""
-        for header in self.headers { names += names.isEmpty ? header.name : ";" + header.name }
-        signedHeaders = names
+        signedHeaders = self.headers.map(\.name).joined(separator: ";")
 
         var path = request.url.path.isEmpty ? "/" : request.url.path
         if rules.normalizesPath { path = Self.normalized(path) }
         if rules.encodesPathTwice { path = PercentEncoding.encode(path, keeping: "/") }
         head = "\(request.method)\n\(path)\n\(Self.query(request.url.query))\n"
-        tail = "\n\(names)\n\(payload)"
+        tail = "\n\(signedHeaders)\n\(payload)"
     }
 
     /// What is hashed. Holds the session token.

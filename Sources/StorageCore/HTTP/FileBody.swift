@@ -11,29 +11,22 @@ final class FileBody {
     static let pieceSize = 256 << 10
 
     private let file: OpenFile
-    /// In the file, of what has not been written.
-    private var offset: Int
-    /// Bytes that are in the file.
-    private(set) var written = 0
-    /// CRC-32C of each whole block of those, what earlier tries have brought included.
-    private(set) var blocks: [UInt32]
-    /// Of what there is of the next block, and how much that is.
-    private(set) var block: UInt32
-    private(set) var blockLength: Int
+    /// In the file, of the body's first byte.
+    private let start: Int
+    /// What is in the file, that of earlier tries included.
+    private(set) var received: HTTPReceipt.State
 
     private let capacity: Int
     private var buffer: UnsafeMutableRawBufferPointer?
     private var filled = 0
 
-    /// - `offset`: in the file, of the first byte to come.
-    /// - `expected`: how many bytes are to come; no more room is taken.
-    init(_ file: OpenFile, offset: Int, expected: Int, after begun: HTTPReceipt.State) {
+    /// - `offset`: in the file, of the body's first byte.
+    /// - `expected`: bytes of the whole body; no more room is taken than for what is to come.
+    init(_ file: OpenFile, offset: Int, expected: Int, after begun: HTTPReceipt.State = .init()) {
         self.file = file
-        self.offset = offset
-        blocks = begun.blocks
-        block = begun.block
-        blockLength = begun.blockLength
-        capacity = max(1, min(expected, Self.pieceSize))
+        start = offset
+        received = begun
+        capacity = max(1, min(expected - begun.length, Self.pieceSize))
     }
 
     deinit { buffer?.deallocate() }
@@ -66,10 +59,12 @@ final class FileBody {
 
     /// The CRCs of all blocks, the last one shorter.
     func endBlocks() -> [UInt32] {
-        if blockLength > 0 { endBlock() }
-        return blocks
+        if received.blockLength > 0 { endBlock() }
+        return received.blocks
     }
 
+    /// In the file, of what has not been written.
+    private var offset: Int { start + received.length }
     /// From `offset` up to where the piece ends.
     private var roomOfPiece: Int { min(capacity, Self.pieceSize - offset % Self.pieceSize) }
 
@@ -83,31 +78,30 @@ final class FileBody {
     private func write(_ bytes: UnsafeRawBufferPointer) throws(StorageError) {
         var done = 0
         while done < bytes.count {
-            let start = off_t(offset)
+            let place = off_t(offset)
             let count = try System.check("pwrite", file.path) {
-                cs_pwrite(file.descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, start)
+                cs_pwrite(file.descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, place)
             }
             check(UnsafeRawBufferPointer(rebasing: bytes[done..<(done + count)]))
             done += count
-            offset += count
-            written += count
+            received.length += count
         }
     }
 
     private func check(_ bytes: UnsafeRawBufferPointer) {
         var rest = bytes[...]
         while !rest.isEmpty {
-            let piece = rest.prefix(CRC32C.blockSize - blockLength)
-            block = CRC32C.update(block, UnsafeRawBufferPointer(rebasing: piece))
-            blockLength += piece.count
-            if blockLength == CRC32C.blockSize { endBlock() }
+            let piece = rest.prefix(CRC32C.blockSize - received.blockLength)
+            received.block = CRC32C.update(received.block, UnsafeRawBufferPointer(rebasing: piece))
+            received.blockLength += piece.count
+            if received.blockLength == CRC32C.blockSize { endBlock() }
             rest = rest.dropFirst(piece.count)
         }
     }
 
     private func endBlock() {
-        blocks.append(block)
-        block = 0
-        blockLength = 0
+        received.blocks.append(received.block)
+        received.block = 0
+        received.blockLength = 0
     }
 }

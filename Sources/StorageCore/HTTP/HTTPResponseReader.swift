@@ -29,7 +29,7 @@ struct HTTPResponseReader {
             switch sink {
             case .memory: nil
             case .file(let file, let offset, let expected):
-                FileBody(file, offset: offset + begun.length, expected: expected - begun.length, after: begun)
+                FileBody(file, offset: offset, expected: expected, after: begun)
             }
     }
 
@@ -128,9 +128,8 @@ struct HTTPResponseReader {
         if isTooLong || begun.length + length >= expected { return HTTPReceipt.State() }
         // What cannot be written has not arrived.
         do throws(StorageError) { try fileBody.flush() } catch {}
-        let etag = begun.etag ?? headers.first { $0.name == "etag" }?.value
-        return HTTPReceipt.State(
-            length: begun.length + fileBody.written, blocks: fileBody.blocks, block: fileBody.block,
-            blockLength: fileBody.blockLength, etag: etag)
+        var arrived = fileBody.received
+        arrived.etag = arrived.etag ?? headers.first { $0.name == "etag" }?.value
+        return arrived
     }
 }

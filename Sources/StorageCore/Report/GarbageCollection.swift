@@ -46,11 +46,9 @@ public struct GarbageCollection: Sendable {
             ])
             if isRemoved { removed.append(entry) } else { kept.append(entry) }
         }
-        // Who only looks writes nothing, and goes by this machine's clock.
-        let time = environment.now()
-        let clock =
-            dryRun ? StoreClock(local: time, store: time) : .written(to: root, environment: environment)
-        for attempt in try store.unfinished() {
+        let unfinished = try store.unfinished()
+        let clock = unfinished.isEmpty ? .unknown : try await clock(dryRun: dryRun, progress)
+        for attempt in unfinished {
             try progress.checkCancelled()
             let path = store.directory(attempt)
             // A trainer that started since is alive, and so is one that took over: nothing was seen of it.
@@ -135,9 +133,14 @@ public struct GarbageCollection: Sendable {
         ])
     }
 
-    /// Who only looks writes nothing.
+    /// Who only looks writes nothing: a file system cannot be asked then, and this machine's clock counts.
     private func clock(dryRun: Bool, _ progress: Progress) async throws(StorageError) -> StoreClock {
-        guard let objects = storage.objects else { return .unknown }
+        guard let objects = storage.objects else {
+            let now = environment.now()
+            return dryRun
+                ? StoreClock(local: now, store: now)
+                : .written(to: storage.path.directory, environment: environment)
+        }
         if dryRun { return try await StoreClock.asked(objects, environment: environment, progress: progress) }
         return try await StoreClock.written(to: objects, environment: environment, progress: progress)
     }

@@ -106,16 +106,19 @@ struct Storage: Sendable {
     func isRun() async throws(StorageError) -> Bool {
         guard objects == nil else {
             let names = try await backend.list("")
-            if names.contains(where: Self.isOfRun) { return true }
+            if names.contains(where: Self.ofRuns.contains) { return true }
             // Checkpoints have such a folder, too.
             guard names.contains(RunLayout.own + "/") else { return false }
             return try await hasRecord()
         }
-        for key in [RunLayout.record, RunLayout.snapshot, RunLayout.results, "progress.csv"] {
+        for key in Self.ofRuns {
             if try System.status(Path.join(path.directory, key)) != nil { return true }
         }
-        return false
+        return try await hasRecord()
     }
+
+    /// What lies in runs, of ours or of Ray's, and in no checkpoint.
+    private static let ofRuns = [RunLayout.snapshot, RunLayout.results, "progress.csv"]
 
     /// A file system takes no options; one that is ignored in silence would be a setting that somebody relies on.
     private static func refuseOptions(_ options: JSONValue?) throws(StorageError) {
@@ -128,11 +131,6 @@ struct Storage: Sendable {
         throw StorageError(
             .invalidArgument, "storage_options: unknown key \(JSONValue.string(key).compact); local paths take none",
             details: [("name", "storage_options"), ("key", .string(key)), ("allowed", .array([]))])
-    }
-
-    /// Whether what has that name lies in runs, of ours or of Ray's, and in nothing else of ours.
-    private static func isOfRun(_ name: String) -> Bool {
-        name == RunLayout.snapshot || name == RunLayout.results || name == "progress.csv"
     }
 
     /// The checkpoints of a run at this path. `workspace` is where its reports are captured when it is on a store.

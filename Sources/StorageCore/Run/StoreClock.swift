@@ -3,9 +3,9 @@ internal import Glibc
 /// What time it is for whoever asks how old something in a store is: by the clock that stamped it.
 ///
 /// Requests are signed with the difference of the clocks corrected in silence, and NFS asks for no time at all, so a machine
-/// whose clock is days ahead works with a store as any other, and would take what another host has sent a moment ago for old. So "now" is never later than
-/// the store says. Our own clock counts only when it is behind: things look younger then, which deletes nothing. Where the
-/// store says nothing, nothing is old.
+/// whose clock is days ahead works with a store as any other, and would take what another host has sent a moment ago for old.
+/// So "now" is never later than the store says. Our own clock counts only when it is behind: things look younger then, which
+/// deletes nothing. Where the store says nothing, nothing is old.
 struct StoreClock: Sendable, Equatable {
     /// Seconds since 1970; nil: not known.
     let now: Double?

@@ -229,10 +229,8 @@ extension Environment {
 
     static func readNames() -> [String] {
         var names: [String] = []
-        while let entry = cs_environment_entry(names.count) {
-            let text = String(cString: entry)
-            names.append(String(text.prefix { $0 != "=" }))
-        }
+        guard let entries = cs_environment() else { return names }
+        while let entry = entries[names.count] { names.append(String(String(cString: entry).prefix { $0 != "=" })) }
         return names
     }
 }

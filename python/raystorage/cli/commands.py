@@ -169,6 +169,10 @@ def _run_or_none(options: argparse.Namespace) -> Result | None:
     return None
 
 
+def _without_checkpoint(run: Result) -> NotFoundError:
+    return NotFoundError(f"the run {_paths.redacted(run.path)} has no checkpoint")
+
+
 def get(options: argparse.Namespace) -> int:
     """`raystorage get`."""
     run = _run_or_none(options)
@@ -176,7 +180,7 @@ def get(options: argparse.Namespace) -> int:
     if run is not None:
         checkpoint = run.get_best_checkpoint(*options.best) if options.best else run.checkpoint
         if checkpoint is None:
-            raise NotFoundError(f"the run {_paths.redacted(run.path)} has no checkpoint")
+            raise _without_checkpoint(run)
     elif options.best:
         raise InvalidArgumentError(f"--best needs a run, and {_paths.redacted(options.path)} is not one")
     assert checkpoint is not None
@@ -196,7 +200,7 @@ def verify(options: argparse.Namespace) -> int:
     if run is not None:
         checkpoints = [one.checkpoint for one in run.checkpoints]
         if not checkpoints:
-            raise NotFoundError(f"the run {_paths.redacted(run.path)} has no checkpoint")
+            raise _without_checkpoint(run)
     documents = []
     for checkpoint in checkpoints:
         with ProgressLine(f"verifying {os.path.basename(checkpoint.path)}") as line:
