@@ -8,17 +8,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* 7.88 takes 512 KiB at most for what is received. A small request is not worth pages that are cleared for it. */
 #define SMALLEST_BUFFER (16L * 1024)
 #define LARGEST_RECEIVE_BUFFER (512L * 1024)
 #define LARGEST_SEND_BUFFER (1024L * 1024)
+/* A body of fewer bytes goes out with its request's head, by one call and often in one packet: MAX_INITIAL_POST_SIZE. */
+#define BODY_BESIDE_HEAD (64L * 1024)
+#define HEAD_AT_MOST (8L * 1024)
 
 typedef struct {
     CURL *easy;
     struct curl_slist *headers;
     void *context;
     int (*seek)(void *context, int64_t offset, int origin);
+    /* All of a small body; NULL: curl reads it piece by piece. */
+    char *body;
     char error[CURL_ERROR_SIZE];
 } transfer;
 
@@ -44,16 +50,40 @@ static int on_seek(void *data, curl_off_t offset, int origin) {
 
 size_t cs_curl_read_abort(void) { return CURL_READFUNC_ABORT; }
 
+static int add_header(transfer *self, const char *line) {
+    struct curl_slist *longer = curl_slist_append(self->headers, line);
+    if (longer == NULL) return 0;
+    self->headers = longer;
+    return 1;
+}
+
 static int add_headers(transfer *self, const cs_curl_request *request) {
-    for (size_t index = 0; index < request->header_count + 2; index++) {
-        /* An empty value takes away what curl would add by itself. */
-        const char *line = index < request->header_count ? request->headers[index]
-            : index == request->header_count             ? "Expect:"
-                                                         : "Accept:";
-        struct curl_slist *longer = curl_slist_append(self->headers, line);
-        if (longer == NULL) return 0;
-        self->headers = longer;
+    int has_type = 0;
+    for (size_t index = 0; index < request->header_count; index++) {
+        if (!add_header(self, request->headers[index])) return 0;
+        if (strncasecmp(request->headers[index], "Content-Type:", 13) == 0) has_type = 1;
     }
+    /* An empty value takes away what curl would add by itself. */
+    return add_header(self, "Expect:") && add_header(self, "Accept:") && (has_type || add_header(self, "Content-Type:"));
+}
+
+static int goes_beside_head(const cs_curl_request *request) {
+    return request->body_length > 0 && request->body_length < BODY_BESIDE_HEAD && request->send_limit == 0;
+}
+
+/* curl sends only the fields of a POST along with the head, and the method is ours to name. */
+static int set_small_body(transfer *self, const cs_curl_request *request) {
+    size_t length = (size_t)request->body_length, done = 0;
+    self->body = malloc(length);
+    while (self->body != NULL && done < length) {
+        size_t count = request->read(self->body + done, 1, length - done, request->context);
+        if (count == 0 || count > length - done) return 0;
+        done += count;
+    }
+    if (self->body == NULL) return 0;
+    curl_easy_setopt(self->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
+    curl_easy_setopt(self->easy, CURLOPT_POSTFIELDS, self->body);
+    curl_easy_setopt(self->easy, CURLOPT_CUSTOMREQUEST, request->method);
     return 1;
 }
 
@@ -96,6 +126,7 @@ void *cs_curl_transfer_new(const cs_curl_request *request) {
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, clamp(request->expected_length, SMALLEST_BUFFER, LARGEST_RECEIVE_BUFFER));
     int64_t piece = request->body_length;
+    if (goes_beside_head(request)) piece += HEAD_AT_MOST;
     if (request->send_limit > 0) {
         /* Four times a second, so that a slow transfer is no stalled one. */
         piece = piece < request->send_limit / 4 ? piece : request->send_limit / 4;
@@ -132,7 +163,12 @@ void *cs_curl_transfer_new(const cs_curl_request *request) {
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, request->context);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, request->header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, request->context);
-    set_method(easy, request);
+    if (!goes_beside_head(request)) {
+        set_method(easy, request);
+    } else if (!set_small_body(self, request)) {
+        cs_curl_transfer_free(self);
+        return NULL;
+    }
     return self;
 }
 
@@ -141,6 +177,7 @@ void cs_curl_transfer_free(void *pointer) {
     if (self == NULL) return;
     if (self->easy != NULL) curl_easy_cleanup(self->easy);
     curl_slist_free_all(self->headers);
+    free(self->body);
     free(self);
 }
 

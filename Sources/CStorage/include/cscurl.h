@@ -14,7 +14,7 @@ typedef struct {
     size_t (*header)(char *buffer, size_t size, size_t count, void *context);
     const char *url;
     const char *method;
-    /* Bytes that `read` gives. */
+    /* Bytes that `read` gives; a few are read while the transfer is made. */
     int64_t body_length;
     /* About how many come back: how large a buffer is worth it. */
     int64_t expected_length;
@@ -50,7 +50,7 @@ typedef struct {
 /* What a read callback returns to end the transfer. */
 size_t cs_curl_read_abort(void);
 
-/* A configured transfer; NULL: no memory. */
+/* A configured transfer; NULL: no memory, or `read` did not give all of a small body. */
 void *cs_curl_transfer_new(const cs_curl_request *request);
 void cs_curl_transfer_free(void *transfer);
 void cs_curl_transfer_state(void *transfer, cs_curl_state *state);

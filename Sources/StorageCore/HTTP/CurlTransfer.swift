@@ -57,7 +57,8 @@ final class CurlTransfer: @unchecked Sendable {
         handle = makeHandle()
         guard let handle, cs_curl_multi_add(multi, handle) == 0 else {
             fail(
-                error("cannot be started: a URL that cannot be, or no memory", code: nil, isRetryable: false))
+                failure
+                    ?? error("cannot be started: a URL that cannot be, or no memory", code: nil, isRetryable: false))
             return false
         }
         return true

@@ -86,7 +86,8 @@ final class CurlLoop: @unchecked Sendable {
             guard !isStopping, start() else { return false }
             count += 1
             waiting.append(transfer)
-            if let multi { cs_curl_multi_wakeup(multi) }
+            // The loop, once woken, takes all that wait.
+            if waiting.count == 1, let multi { cs_curl_multi_wakeup(multi) }
             return true
         }
         if !isTaken { transfer.refuse(isStopping: monitor.withLock { isStopping }) }
