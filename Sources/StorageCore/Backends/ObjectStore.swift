@@ -93,7 +93,10 @@ extension ObjectStore {
         try await head(key, progress: progress).map { ($0, nil) }
     }
 
-    var queueName: String {
+    var queueName: String { bucketAddress }
+
+    /// Of the whole bucket, as in `root`.
+    var bucketAddress: String {
         let parts = root.utf8.split(separator: UInt8(ascii: "/"), maxSplits: 3, omittingEmptySubsequences: false)
         return parts.prefix(3).map { String(decoding: $0, as: UTF8.self) }.joined(separator: "/")
     }

@@ -157,7 +157,8 @@ final class ObjectCheckpointStore: CheckpointStore {
         _ attempt: AttemptID, physicalName: String, log: DecisionLog? = nil, progress: Progress = Progress()
     ) async throws(StorageError) -> Bool {
         if try await decideAborted(attempt, physicalName, log ?? self.log) == .committed { return false }
-        try await files(physicalName, progress).remove()
+        // Of our own uploads the journal knows more than a store may let us list.
+        try await files(physicalName, progress).remove(journal: local(RunLayout.uploadJournal(attempt)))
         return true
     }
 

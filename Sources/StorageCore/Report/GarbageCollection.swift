@@ -31,8 +31,8 @@ public struct GarbageCollection: Sendable {
         guard let runID = try await reader.runID() else {
             throw StorageError(.checksum, "\(quoted(address)) has no run id", details: [("path", .string(address))])
         }
-        if storage.objects != nil {
-            return try await collectObjects(backend, runID: runID, now: now, dryRun: dryRun, progress)
+        if let objects = storage.objects {
+            return try await collectObjects(objects, backend, runID: runID, now: now, dryRun: dryRun, progress)
         }
         let root = storage.path.directory
         let store = FileCheckpointStore(root: root, runID: runID, durability: .fsync)
@@ -81,7 +81,8 @@ public struct GarbageCollection: Sendable {
     }
 
     private func collectObjects(
-        _ backend: any StorageBackend, runID: String, now: Bool, dryRun: Bool, _ progress: Progress
+        _ objects: any ObjectStore, _ backend: any StorageBackend, runID: String, now: Bool, dryRun: Bool,
+        _ progress: Progress
     ) async throws(StorageError) -> JSONValue {
         let reader = RunReader(backend: backend)
         let live = try await liveEpoch(reader, backend, runID: runID, progress)
@@ -94,9 +95,10 @@ public struct GarbageCollection: Sendable {
         store.learn(state.decisions)
         var removed: [JSONValue] = []
         var kept: [JSONValue] = []
-        func note(_ key: String, _ bytes: Int, _ reason: String, _ isRemoved: Bool) {
+        func note(_ key: String, _ bytes: Int?, _ reason: String, _ isRemoved: Bool) {
             let entry = JSONValue.make([
-                "path": .string(storage.path.appending(key).uri), "bytes": JSONValue(bytes), "reason": .string(reason),
+                "path": .string(storage.path.appending(key).uri), "bytes": bytes.map { JSONValue($0) } ?? .null,
+                "reason": .string(reason),
             ])
             if isRemoved { removed.append(entry) } else { kept.append(entry) }
         }
@@ -119,12 +121,16 @@ public struct GarbageCollection: Sendable {
             if !dryRun { try await item.remove() }
         }
         for attempt in try await store.trashed() {
-            let name = state.decisions.first { $0.decision.attempt == attempt }?.decision.physicalName ?? ""
-            if live != nil {
-                note(name, 0, "evicted; the live trainer removes it", false)
+            guard let decision = state.decisions.first(where: { $0.decision.attempt == attempt })?.decision else {
                 continue
             }
-            note(name, 0, "evicted", true)
+            let listing = try await objects.list(decision.physicalName + "/", delimited: false, progress: progress)
+            let bytes = ByteSum.of(listing.objects.lazy.map(\.size))
+            if live != nil {
+                note(decision.physicalName, bytes, "evicted; the live trainer removes it", false)
+                continue
+            }
+            note(decision.physicalName, bytes, "evicted", true)
             if !dryRun { try await store.purge(attempt) }
         }
         return .make([

@@ -22,7 +22,8 @@ struct ObjectLeftovers: Sendable {
     struct Item: Sendable {
         /// Below the run.
         var key: String
-        var bytes: Int
+        /// nil: not known, as of parts that no listing counts.
+        var bytes: Int?
         /// Seconds since it last changed; nil: not known, so it may have been just now.
         var age: Double?
         /// nil: of no epoch that can be told.
@@ -39,8 +40,9 @@ struct ObjectLeftovers: Sendable {
     /// Everything that is left. `state` is what a reader has just found.
     func find(_ state: RunState) async throws(StorageError) -> [Item] {
         var items = try await undecided(state)
-        items += try await uploads(state)
         items += try await records(state)
+        // Last: to end uploads is a permission of its own.
+        items += try await uploads(state)
         return items
     }
 
@@ -71,7 +73,7 @@ struct ObjectLeftovers: Sendable {
         for known in state.decisions {
             decided[Array(known.decision.physicalName.utf8)] = known.decision.attempt.sequence.epoch
         }
-        let uploads = try await store.objects.multiparts("", progress: progress)
+        let uploads = try await store.objects.openUploads("", progress: progress)
         func directory(_ upload: OpenMultipart) -> [UInt8] { Array(upload.key.utf8.prefix { $0 != UInt8(ascii: "/") }) }
         var epochs = decided
         for name in Set(uploads.map(directory)).subtracting(undecided) where decided[name] == nil {
@@ -85,7 +87,7 @@ struct ObjectLeftovers: Sendable {
             guard !undecided.contains(name), let epoch = epochs[name] else { continue }
             items.append(
                 Item(
-                    key: upload.key, bytes: 0, age: clock.age(of: upload.startedAt), epoch: epoch,
+                    key: upload.key, bytes: nil, age: clock.age(of: upload.startedAt), epoch: epoch,
                     isDecided: decided[name] != nil, what: "an upload that was not completed",
                     remove: { [store, progress] () async throws(StorageError) in
                         try await store.objects.abortMultipart(upload.key, upload: upload.upload, progress: progress)

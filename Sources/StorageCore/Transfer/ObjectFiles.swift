@@ -63,10 +63,15 @@ struct ObjectFiles: Sendable {
         return found
     }
 
-    /// Removes every object below the prefix and every upload to one.
-    func remove() async throws(StorageError) {
-        for upload in try await store.multiparts(prefix, progress: progress) {
-            try await store.abortMultipart(upload.key, upload: upload.upload, progress: progress)
+    /// Removes every object below the prefix, and every upload to one that is found or that the journal of an upload names:
+    /// for those who have given up the attempt for good. Nothing there is no error.
+    func remove(journal: String? = nil) async throws(StorageError) {
+        // The uploads first: one that ends meanwhile makes an object.
+        for begun in try journal.map({ (path) throws(StorageError) in try UploadJournal.multiparts(path) }) ?? [] {
+            try await store.endUpload(begun.key, upload: begun.upload, progress: progress)
+        }
+        for open in try await store.openUploads(prefix, progress: progress) {
+            try await store.endUpload(open.key, upload: open.upload, progress: progress)
         }
         let keys = try await store.list(prefix, delimited: false, progress: progress).objects.map(\.key)
         // Last of all the manifest, by which people know what the rest is.

@@ -33,7 +33,7 @@ struct ObjectUpload: Sendable {
     ///   Files up to this, and up to 32 MiB, are one request.
     ///
     /// Errors: PRECONDITION for a file that changed, INVALID_ARGUMENT for one that is too large for the store, CANCELLED
-    /// (nothing is taken back: see `discard`), IO, and those of the store.
+    /// (nothing is taken back: see `ObjectFiles.remove`), IO, and those of the store.
     static func run(
         store: any ObjectStore, directory: String, files: [FileRecord], prefix: String, journal: String,
         gate: TransferGate, order: ReportSequence?, terms: TransferScheduler.Terms = .init(),
@@ -83,23 +83,10 @@ struct ObjectUpload: Sendable {
         try progress.checkCancelled()
     }
 
-    /// Takes back what an upload has sent: for those who have given up the attempt for good, never before. Nothing there is
-    /// no error.
-    static func discard(
-        store: any ObjectStore, prefix: String, journal: String, progress: Progress
-    ) async throws(StorageError) {
-        var open = try UploadJournal.multiparts(journal).map { ($0.key, $0.upload) }
-        open += try await store.multiparts(prefix, progress: progress).map { ($0.key, $0.upload) }
-        for (key, upload) in open { try await store.abortMultipart(key, upload: upload, progress: progress) }
-        let keys = try await store.list(prefix, delimited: false, progress: progress).objects.map(\.key)
-        if !keys.isEmpty { try await store.delete(keys, progress: progress) }
-        try System.unlink(journal)
-    }
-
-    /// A convenience for the store's bill: not being allowed to look is no reason to fail.
+    /// A convenience for the store's bill, and no reason to fail.
     private static func abortUnknown(_ store: any ObjectStore, _ prefix: String, _ progress: Progress) async {
-        guard let open = try? await store.multiparts(prefix, progress: progress) else { return }
-        for upload in open { try? await store.abortMultipart(upload.key, upload: upload.upload, progress: progress) }
+        guard let open = try? await store.openUploads(prefix, progress: progress) else { return }
+        for upload in open { try? await store.endUpload(upload.key, upload: upload.upload, progress: progress) }
     }
 
     // MARK: - One request

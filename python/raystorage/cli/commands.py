@@ -261,8 +261,9 @@ def gc(options: argparse.Namespace) -> int:
     rows += [["kept", one["path"], output.size(one.get("bytes")), one.get("reason") or ""] for one in kept]
     if rows:
         output.table(("", "PATH", "SIZE", "WHY"), rows, right=frozenset(("SIZE",)))
-    total = sum(one.get("bytes") or 0 for one in removed)
-    print(f"{verb} {len(removed)}, {output.size(total)}; kept {len(kept)}")
+    known = [one["bytes"] for one in removed if one.get("bytes") is not None]
+    unknown = f" and {len(removed) - len(known)} of unknown size" if len(known) < len(removed) else ""
+    print(f"{verb} {len(removed)}, {output.size(sum(known))}{unknown}; kept {len(kept)}")
     return DONE
 
 

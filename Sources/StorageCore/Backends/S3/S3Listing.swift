@@ -85,7 +85,7 @@ extension S3Store {
         }
     }
 
-    /// False: the store does not know this operation.
+    /// False: the store does not know this operation, or has a permission of its own for it.
     private func deleteBatch(_ wholes: [String], progress: Progress) async throws(StorageError) -> Bool {
         var rest = wholes
         var rounds = client.rounds()
@@ -104,7 +104,7 @@ extension S3Store {
             }
             switch try await client.send(operation, progress: progress) {
             case .refusal(let refusal):
-                guard isUnknown(refusal) else { throw refusal.error }
+                guard isUnknown(refusal) || refusal.error.code == .permissionDenied else { throw refusal.error }
                 client.memory.learn { $0.deletesInBatches = false }
                 return false
             case .success(let success):

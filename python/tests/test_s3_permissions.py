@@ -1,0 +1,118 @@
+"""P5, P9 where a store does not allow everything: what is missing is named, and keeps nothing else from being done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from awscrt import checksums
+from servers.faulty.state import encoded
+from stores import MIB, open_run, report, restored, signed_for, write
+
+from raystorage import CheckpointConfig, PermissionDeniedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from servers.faulty import FaultyS3
+
+PACKAGE = Path(__file__).resolve().parent.parent
+MAY_NOT_LIST = "ListMultipartUploads"
+
+
+@pytest.fixture
+def server(faulty: FaultyS3) -> Iterator[FaultyS3]:
+    with signed_for(faulty.endpoint):
+        yield faulty
+
+
+def refuse(server: FaultyS3, *operations: str) -> None:
+    for operation in operations:
+        server.fail(operation, status=403, code="AccessDenied", times=0)
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "raystorage", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+    )  # fmt: skip
+
+
+def place(server: FaultyS3, key: str, content: bytes) -> None:
+    """An object of somebody else."""
+    crc = encoded(checksums.crc32c(content))
+    server.endpoint.client.put_object(Bucket=server.endpoint.bucket, Key=key, Body=content, ChecksumCRC32C=crc)
+
+
+def shards(server: FaultyS3) -> list[str]:
+    return [key for key in server.objects() if key.endswith("/shard")]
+
+
+# ------------------------------------------------------------------ runs
+
+
+def test_an_eviction_needs_no_listing_of_uploads(
+    server: FaultyS3, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P9: `s3:ListBucketMultipartUploads` is for cleaning up, and its lack is told once."""
+    refuse(server, MAY_NOT_LIST)
+    with open_run(server.endpoint, checkpoint_config=CheckpointConfig(num_to_keep=1)) as run:
+        for step in range(4):
+            last = report(run, write(tmp_path / f"{step}", {"shard": str(step).encode()}), {"loss": float(step)})
+    assert [server.objects()[key] for key in shards(server)] == [b"3"]
+    assert restored(last.checkpoint, tmp_path / "restored") == {"shard": b"3"}
+    told = [record.getMessage() for record in caplog.records if MAY_NOT_LIST in record.getMessage()]
+    assert len(told) == 1, told
+    assert caplog.records[0].levelname == "WARNING"
+    assert "403" in told[0]
+    assert "allow s3:ListBucketMultipartUploads" in told[0]
+
+
+def test_a_failed_upload_needs_no_listing_of_uploads(server: FaultyS3, tmp_path: Path) -> None:
+    """P9: what it began itself it knows."""
+    refuse(server, MAY_NOT_LIST)
+    server.fail("UploadPart", status=403, code="AccessDenied", key="*/shard", skip=1, times=0)
+    with open_run(server.endpoint, retry_timeout_s=3) as run, pytest.raises(PermissionDeniedError):
+        report(run, write(tmp_path / "a", {"shard": bytes(70 * MIB), "small": b"x"}))
+    assert server.count("CreateMultipartUpload") == 1
+    assert server.open_multiparts() == []
+    assert [key for key in server.objects() if key.endswith(("/shard", "/small"))] == []
+
+
+def test_gc_collects_what_it_may(server: FaultyS3, tmp_path: Path) -> None:
+    """P9: objects without uploads, and of an upload only what is known."""
+    endpoint = server.endpoint
+    with open_run(endpoint, retry_timeout_s=3) as run:
+        done = report(run, write(tmp_path / "a", {"shard": b"kept"}))
+    name = str(done.checkpoint.path).partition("?")[0].rsplit("/", 1)[1]
+    # Of an attempt of that epoch about which nothing was decided, and an upload to a checkpoint that was.
+    place(server, f"runs/run/{name[:-1]}7/shard", b"left")
+    endpoint.client.create_multipart_upload(
+        Bucket=endpoint.bucket, Key=f"runs/run/{name}/shard", ChecksumAlgorithm="CRC32C", ChecksumType="FULL_OBJECT"
+    )
+    url = endpoint.url("runs/run", part_size_bytes="8388608")
+    shown = command("gc", url, "--now", "--dry-run")
+    assert "an upload that was not completed" in shown.stdout, shown
+    assert "0 B" not in shown.stdout
+    assert "would remove 2, 4 B and 1 of unknown size; kept 0" in shown.stdout
+    answer = json.loads(command("gc", url, "--now", "--dry-run", "--json").stdout)
+    assert [one["bytes"] for one in answer["removed"]] == [4, None]
+    refuse(server, MAY_NOT_LIST)
+    done_gc = command("gc", url, "--now")
+    assert done_gc.returncode == 0, done_gc
+    assert "allow s3:ListBucketMultipartUploads" in done_gc.stderr
+    assert [server.objects()[key] for key in shards(server)] == [b"kept"]
+
+
+def test_objects_are_deleted_one_by_one_where_a_batch_is_refused(server: FaultyS3, tmp_path: Path) -> None:
+    refuse(server, "DeleteObjects")
+    with open_run(server.endpoint, checkpoint_config=CheckpointConfig(num_to_keep=1)) as run:
+        for step in range(2):
+            report(run, write(tmp_path / f"{step}", {"shard": b"x", "other": b"y"}))
+    assert len(shards(server)) == 1
+    assert server.count("DeleteObjects") == 1
