@@ -30,8 +30,9 @@ struct StoreDoctorTests {
         #expect(checks.filter { !$0.value.ok }.isEmpty)
         #expect(
             Set(checks.keys) == [
-                "list", "write", "read", "clock", "checksums", "conditional writes", "multipart", "speed", "delete",
-                "staging directory",
+                "list", "write", "read", "look", "clock", "checksums", "conditional writes", "multipart", "parts",
+                "abort",
+                "open uploads", "speed", "delete", "staging directory",
             ])
         #expect(store.contents.isEmpty)
         #expect(store.openUploads == 0)
@@ -41,13 +42,36 @@ struct StoreDoctorTests {
         let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
             guard moment == .before, call.operation == .abortMultipart else { return }
             throw StorageError(
-                .permissionDenied, "PUT was refused", details: [("error_code", "AccessDenied"), ("http_status", 403)])
+                .permissionDenied, "PUT was refused", details: [("http_status", 403)])
         })
         let checks = try await examine(store)
-        let multipart = try #require(checks["multipart"])
-        #expect(!multipart.ok)
-        #expect(multipart.detail.contains("allow it in the policy"))
-        #expect(checks["speed"]?.ok == true)
+        #expect(checks.filter { !$0.value.ok }.map(\.key) == ["abort"])
+        let words = "PUT was refused. Allow the operation to these credentials, for the bucket and the prefix"
+        #expect(checks["abort"]?.detail == words)
+        #expect(checks["delete"]?.detail.contains("1 open upload is left below") == true)
+        #expect(store.contents.isEmpty)
+    }
+
+    @Test func `P9 what may not be deleted is named, and not measured by the megabyte`() async throws {
+        let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
+            if call.operation == .delete { throw StorageError(.permissionDenied, "no") }
+        })
+        let checks = try await examine(store)
+        #expect(checks["speed"] == nil)
+        let delete = try #require(checks["delete"])
+        #expect(!delete.ok)
+        let names = store.contents.keys.map { String($0.split(separator: "/").last ?? "") }.sorted()
+        #expect(delete.detail.contains("; left below \"memory://bucket/.raystorage-doctor-"))
+        #expect(delete.detail.hasSuffix(names.map { "\"\($0)\"" }.joined(separator: ", ")))
+    }
+
+    @Test func `P9 what was written is deleted though nothing may be listed`() async throws {
+        let store = MemoryObjectStore(hook: { moment, call throws(StorageError) in
+            if call.operation == .list || call.operation == .multiparts { throw StorageError(.permissionDenied, "no") }
+        })
+        let checks = try await examine(store)
+        #expect(Set(checks.filter { !$0.value.ok }.map(\.key)) == ["list", "open uploads"])
+        #expect(store.contents.isEmpty && store.openUploads == 0)
     }
 
     @Test func `without permission to write nothing that needs it is tried`() async throws {
@@ -93,15 +117,31 @@ struct StoreDoctorTests {
     @Test(arguments: [
         (StorageError(.network, "x", details: [("curl_code", 6)]), "DNS"),
         (StorageError(.network, "x", details: [("curl_code", 60)]), "tls_ca_file_path"),
-        (StorageError(.unauthenticated, "x", details: [("error_code", "RequestTimeTooSkewed")]), "15 minutes"),
-        (StorageError(.precondition, "x", details: [("http_status", 301)]), "region"),
-        (StorageError(.throttled, "x"), "max_concurrency"),
+        (StorageError(.permissionDenied, "x", details: [("http_status", 403)]), "Allow the operation"),
+        (StorageError(.throttled, "x", details: [("http_status", 503)]), "max_concurrency"),
     ])
     func `an error comes with what to do about it`(error: StorageError, words: String) throws {
         #expect(try #require(Diagnosis.advice(for: error)).contains(words))
     }
 
-    @Test func `an error that says it all gets no advice`() {
-        #expect(Diagnosis.advice(for: StorageError(.io, "the disk is on fire")) == nil)
+    @Test(arguments: [
+        StorageError(.io, "the disk is on fire"), StorageError(.permissionDenied, "mkdir: Permission denied"),
+        StorageError(.unauthenticated, "no AWS credentials: set …"),
+    ])
+    func `an error that says it all gets no advice`(error: StorageError) {
+        #expect(Diagnosis.advice(for: error) == nil)
+    }
+
+    @Test(arguments: [
+        "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "RequestTimeTooSkewed",
+        "ExpiredToken", "InvalidToken", "PermanentRedirect", "KMS.DisabledException", "",
+    ])
+    func `an answer of a store is followed by one advice`(code: String) {
+        let response = HTTPResponse(status: code.isEmpty ? 301 : 403, headers: [])
+        let shown = S3Shown(operation: "PutObject", path: "s3://b/k", endpoint: "store")
+        let body = XMLElement(name: "Error", children: [XMLElement(name: "Code", text: code)])
+        let error = S3Failure(response, S3ErrorDocument(body), status: response.status, shown: shown).error
+        #expect(Diagnosis.advice(for: error) == nil)
+        #expect(error.message.contains(". "))
     }
 }

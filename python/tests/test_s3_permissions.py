@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from awscrt import checksums
@@ -116,3 +116,92 @@ def test_objects_are_deleted_one_by_one_where_a_batch_is_refused(server: FaultyS
             report(run, write(tmp_path / f"{step}", {"shard": b"x", "other": b"y"}))
     assert len(shards(server)) == 1
     assert server.count("DeleteObjects") == 1
+
+
+# ------------------------------------------------------------------ doctor
+
+LIST, WRITE, READ = "list (s3:ListBucket)", "write (s3:PutObject)", "read (s3:GetObject)"
+LOOK, PARTS = "look (s3:GetObject, by HEAD)", "multipart (s3:PutObject)"
+LIST_PARTS, ABORT = "parts (s3:ListMultipartUploadParts)", "abort (s3:AbortMultipartUpload)"
+UPLOADS, DELETE = "open uploads (s3:ListBucketMultipartUploads)", "delete (s3:DeleteObject)"
+
+
+def examine(server: FaultyS3, *more: str) -> dict[str, dict[str, Any]]:
+    done = command("doctor", server.endpoint.url("runs", **dict(one.split("=") for one in more)), "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == (0 if answer["ok"] else 1), done
+    return {check["name"]: check for check in answer["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("ListObjectsV2", LIST), ("PutObject", WRITE), ("GetObject", READ), ("HeadObject", LOOK),
+        ("CreateMultipartUpload", PARTS), ("UploadPart", PARTS), ("CompleteMultipartUpload", PARTS),
+        ("ListParts", LIST_PARTS), ("ListMultipartUploads", UPLOADS),
+    ],
+)  # fmt: skip
+def test_doctor_names_what_is_refused_and_leaves_nothing(server: FaultyS3, operation: str, name: str) -> None:
+    refuse(server, operation)
+    checks = examine(server)
+    failed = {name: check["detail"] for name, check in checks.items() if not check["ok"]}
+    assert list(failed) == [name], failed
+    assert failed[name].startswith(f'{operation} "s3://')
+    assert "403" in failed[name]
+    # What to do about it is said, and once.
+    assert failed[name].lower().count("allow ") == 1, failed[name]
+    assert checks[name]["error"]["details"]["operation"] == operation
+    assert server.objects() == {}
+    assert server.open_multiparts() == []
+    assert ("speed" in checks) == (operation not in ("PutObject", "GetObject", "HeadObject"))
+
+
+def test_doctor_needs_no_batches(server: FaultyS3) -> None:
+    refuse(server, "DeleteObjects")
+    assert all(check["ok"] for check in examine(server).values())
+    assert server.objects() == {}
+
+
+def test_doctor_says_what_it_could_not_delete(server: FaultyS3) -> None:
+    """Nor does it leave megabytes."""
+    refuse(server, "DeleteObject", "DeleteObjects")
+    checks = examine(server)
+    assert [name for name, check in checks.items() if not check["ok"]] == [DELETE]
+    detail = checks[DELETE]["detail"]
+    assert detail.startswith('DeleteObject "s3://')
+    left = {f"s3://{server.endpoint.bucket}/{key}" for key in server.objects()}
+    assert set(checks[DELETE]["error"]["details"]["left"]) == left
+    prefix = next(key for key in left if "doctor" in key).rpartition("/")[0]
+    assert f'left below "{prefix}/": ' in detail
+    assert '"record"' in detail
+    assert "/.raystorage-probe/" in detail
+    assert sum(map(len, server.objects().values())) < 100
+    assert server.open_multiparts() == []
+
+
+def test_doctor_says_which_uploads_it_could_not_end(server: FaultyS3) -> None:
+    refuse(server, "AbortMultipartUpload")
+    checks = examine(server)
+    assert [name for name, check in checks.items() if not check["ok"]] == [ABORT]
+    assert checks[ABORT]["detail"].startswith('AbortMultipartUpload "s3://')
+    assert "1 open upload is left below" in checks[DELETE]["detail"]
+    assert server.objects() == {}
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    ("InvalidAccessKeyId", "The access key is not known"), ("SignatureDoesNotMatch", "The secret key is wrong"),
+    ("NoSuchBucket", "The bucket does not exist"), ("RequestTimeTooSkewed", "This machine's clock differs"),
+])  # fmt: skip
+def test_doctor_advises_once(server: FaultyS3, code: str, words: str) -> None:
+    server.fail("*", status=404 if code == "NoSuchBucket" else 403, code=code, times=0)
+    detail = examine(server)[LIST]["detail"]
+    before, _, after = detail.partition(f". {words}")
+    assert code in before
+    assert ". " not in after, detail
+
+
+def test_nobody_is_told_of_credentials_that_he_has_not_given(server: FaultyS3) -> None:
+    refuse(server, "*")
+    detail = examine(server, "anonymous=true")[LIST]["detail"]
+    assert "anonymous=true" in detail
+    assert "These credentials" not in detail

@@ -11,39 +11,42 @@ struct StoreDoctor: Sendable {
     var bytesForSpeed = 64 << 20
 
     private static let limit = 1 << 20
+    private static let record = "record"
 
     func run(progress: Progress) async throws(StorageError) -> JSONValue {
         let checks = DoctorChecks()
-        let prefix = ".raystorage-doctor-\(environment.randomHex(8))/"
-        let record = prefix + "record"
+        let scratch = DoctorScratch(store, prefix: ".raystorage-doctor-\(environment.randomHex(8))/")
         // The first request tells of names, connections, certificates, credentials and region.
         let isReachable = await checks.check("list (s3:ListBucket)") { () async throws(StorageError) in
-            _ = try await store.list(prefix, delimited: true, progress: progress)
+            _ = try await store.list(scratch.prefix, delimited: true, progress: progress)
             return "\(quoted(store.root)) answers, and can be listed"
         }
         let isWritable = await checks.check("write (s3:PutObject)") { () async throws(StorageError) in
-            _ = try await put(record, [1], .always, progress)
+            _ = try await scratch.put(Self.record, [1], progress: progress)
             return "can create objects"
         }
+        var refusal: StorageError?
         if isWritable {
-            await checks.check("read (s3:GetObject)") { () async throws(StorageError) in
-                let object = try await store.get(record, limit: Self.limit, progress: progress)
-                guard object?.bytes == [1] else { throw unexpected("what was written is not what is read") }
-                return "what was written is there at once"
+            let isReadable = await reading(checks, scratch, progress)
+            await checks.check("checksums") { () async throws(StorageError) in try await checksums(scratch, progress) }
+            if isReadable {
+                // What was refused is read, too.
+                await checks.check("conditional writes") { () async throws(StorageError) in
+                    try await conditions(scratch, progress)
+                }
             }
-            await checks.check("clock") { () async throws(StorageError) in try await clock(record, progress) }
-            await checks.check("checksums") { () async throws(StorageError) in try await checksums(prefix, progress) }
-            await checks.check("conditional writes") { () async throws(StorageError) in
-                try await conditions(prefix, progress)
+            await uploads(checks, scratch, progress)
+            // What cannot be deleted again is not sent by the megabyte.
+            refusal = await scratch.refusal(toDelete: Self.record, progress: progress)
+            if isReadable, refusal == nil {
+                await checks.check("speed") { () async throws(StorageError) in try await speed(scratch, progress) }
             }
-            await checks.check("multipart (s3:AbortMultipartUpload)") { () async throws(StorageError) in
-                try await multipart(prefix, progress)
-            }
-            await checks.check("speed") { () async throws(StorageError) in try await speed(prefix, progress) }
         }
         if isWritable || isReachable {
             await checks.check("delete (s3:DeleteObject)") { () async throws(StorageError) in
-                try await cleanUp(prefix, progress)
+                let outcome = try await scratch.remove(progress: progress)
+                if let refusal { throw refusal }
+                return outcome
             }
         }
         await checks.check("staging directory") { () throws(StorageError) in try StagingCheck.run(environment) }
@@ -51,23 +54,35 @@ struct StoreDoctor: Sendable {
         return checks.document(path: store.root)
     }
 
-    private func put(
-        _ key: String, _ bytes: [UInt8], _ condition: WriteCondition, _ progress: Progress
-    ) async throws(StorageError) -> WriteOutcome {
-        try await store.put(
-            key, .bytes(bytes), crc32c: CRC32C.of(bytes), condition: condition, progress: progress)
-    }
-
     private func unexpected(_ what: String) -> StorageError {
         StorageError(.precondition, what, details: [("path", .string(store.root))])
     }
 
-    /// Signatures are refused when clocks differ by 15 minutes.
-    private func clock(_ key: String, _ progress: Progress) async throws(StorageError) -> String {
-        guard let summary = try await store.head(key, progress: progress) else {
-            throw unexpected("an object that was just written has no HEAD")
+    // MARK: - Reading
+
+    /// Whether contents and properties can be read.
+    private func reading(_ checks: DoctorChecks, _ scratch: DoctorScratch, _ progress: Progress) async -> Bool {
+        let key = scratch.key(Self.record)
+        let isRead = await checks.check("read (s3:GetObject)") { () async throws(StorageError) in
+            let object = try await store.get(key, limit: Self.limit, progress: progress)
+            guard object?.bytes == [1] else { throw unexpected("what was written is not what is read") }
+            return "what was written is there at once"
         }
-        let difference = environment.now() - summary.modifiedAt
+        var modifiedAt = 0.0
+        let isSeen = await checks.check("look (s3:GetObject, by HEAD)") { () async throws(StorageError) in
+            guard let summary = try await store.head(key, progress: progress) else {
+                throw unexpected("an object that was just written has no HEAD")
+            }
+            modifiedAt = summary.modifiedAt
+            return "size and version can be asked for"
+        }
+        if isSeen { await checks.check("clock") { () throws(StorageError) in try clock(modifiedAt) } }
+        return isRead && isSeen
+    }
+
+    /// Signatures are refused when clocks differ by 15 minutes.
+    private func clock(_ modifiedAt: Double) throws(StorageError) -> String {
+        let difference = environment.now() - modifiedAt
         let seconds = Int(max(-1e9, min(1e9, difference.rounded())))
         guard abs(seconds) < 300 else {
             throw unexpected(
@@ -77,10 +92,12 @@ struct StoreDoctor: Sendable {
         return "the clocks differ by \(abs(seconds)) s"
     }
 
-    private func checksums(_ prefix: String, _ progress: Progress) async throws(StorageError) -> String {
+    // MARK: - Writing
+
+    private func checksums(_ scratch: DoctorScratch, _ progress: Progress) async throws(StorageError) -> String {
         do throws(StorageError) {
             _ = try await store.put(
-                prefix + "damaged", .bytes([1, 2, 3]), crc32c: CRC32C.of([1, 2]), condition: .always,
+                scratch.key("damaged"), .bytes([1, 2, 3]), crc32c: CRC32C.of([1, 2]), condition: .always,
                 progress: progress)
         } catch {
             guard error.code == .checksum else { throw error }
@@ -89,65 +106,83 @@ struct StoreDoctor: Sendable {
         return "the store does not compare a CRC-32C with what arrives; damage on the way shows at verify and restore"
     }
 
-    private func conditions(_ prefix: String, _ progress: Progress) async throws(StorageError) -> String {
+    private func conditions(_ scratch: DoctorScratch, _ progress: Progress) async throws(StorageError) -> String {
         let known = try await store.probe(progress: progress)
         guard known.createsConditionally else {
             return "the store does not honour If-None-Match: runs claim names and list them, which is safe for one"
                 + " trainer at a time"
         }
-        let key = prefix + "once"
-        guard case .stored = try await put(key, [1], .ifAbsent, progress),
-            try await put(key, [2], .ifAbsent, progress) == .refused
-        else { throw unexpected("a second creation of one name was not refused") }
+        func put(_ byte: UInt8, _ condition: WriteCondition) async throws(StorageError) -> WriteOutcome {
+            try await scratch.put("once", [byte], condition, progress: progress)
+        }
+        guard case .stored = try await put(1, .ifAbsent), try await put(2, .ifAbsent) == .refused else {
+            throw unexpected("a second creation of one name was not refused")
+        }
         guard known.replacesConditionally else {
             return "names are created once; If-Match is not honoured: a superseded trainer is found out by listing"
         }
-        guard case .stored(let version) = try await put(key, [3], .always, progress),
-            case .stored = try await put(key, [4], .ifVersion(version), progress),
-            try await put(key, [5], .ifVersion(version), progress) == .refused
+        guard case .stored(let version) = try await put(3, .always),
+            case .stored = try await put(4, .ifVersion(version)), try await put(5, .ifVersion(version)) == .refused
         else { throw unexpected("a conditional write over another version was not refused") }
         return "names are created once, and replaced only over the version that was read"
     }
 
-    private func multipart(_ prefix: String, _ progress: Progress) async throws(StorageError) -> String {
-        let key = prefix + "parts"
-        let bytes: [UInt8] = [1, 2, 3]
-        let upload = try await store.startMultipart(key, progress: progress).upload
-        do throws(StorageError) {
-            let part = try await store.putPart(
-                key, upload: upload, number: 1, .bytes(bytes), crc32c: CRC32C.of(bytes), progress: progress)
-            try await store.completeMultipart(
-                key, upload: upload, parts: [part], size: bytes.count, crc32c: CRC32C.of(bytes), progress: progress)
-        } catch {
-            try? await store.abortMultipart(key, upload: upload, progress: Progress())
-            throw error
+    // MARK: - Uploads in parts
+
+    private func uploads(_ checks: DoctorChecks, _ scratch: DoctorScratch, _ progress: Progress) async {
+        await checks.check("multipart (s3:PutObject)") { () async throws(StorageError) in
+            let bytes: [UInt8] = [1, 2, 3]
+            let (key, upload) = try await scratch.begin("parts", progress: progress)
+            do throws(StorageError) {
+                let part = try await store.putPart(
+                    key, upload: upload, number: 1, .bytes(bytes), crc32c: CRC32C.of(bytes), progress: progress)
+                try await store.completeMultipart(
+                    scratch.key("parts"), upload: upload, parts: [part], size: bytes.count, crc32c: CRC32C.of(bytes),
+                    progress: progress)
+            } catch {
+                try? await scratch.abort(key, upload: upload, progress: Progress())
+                throw error
+            }
+            scratch.ended(upload)
+            return "uploads in parts are completed"
         }
-        let given = try await store.startMultipart(key, progress: progress).upload
-        try await store.abortMultipart(key, upload: given, progress: progress)
-        let open = try await store.multiparts(prefix, progress: progress)
-        guard open.isEmpty else { throw unexpected("an upload that was aborted is still listed") }
-        return "uploads in parts are completed, aborted and listed"
+        if let (key, upload) = try? await scratch.begin("given-up", progress: progress) {
+            await checks.check("parts (s3:ListMultipartUploadParts)") { () async throws(StorageError) in
+                guard try await store.listParts(key, upload: upload, progress: progress) != nil else {
+                    throw unexpected("an upload that was just begun is not known")
+                }
+                return "an upload that was cut off can go on with the parts that are there"
+            }
+            await checks.check("abort (s3:AbortMultipartUpload)") { () async throws(StorageError) in
+                try await scratch.abort(key, upload: upload, progress: progress)
+                return "uploads can be given up"
+            }
+        }
+        await checks.check("open uploads (s3:ListBucketMultipartUploads)") { () async throws(StorageError) in
+            let open = try await store.multiparts(scratch.prefix, progress: progress).map(\.upload)
+            guard scratch.areOpen(open) else { throw unexpected("an upload that has ended is still listed") }
+            return "what dead trainers left can be found"
+        }
     }
 
     // MARK: - Speed
 
-    private func speed(_ prefix: String, _ progress: Progress) async throws(StorageError) -> String {
+    private func speed(_ scratch: DoctorScratch, _ progress: Progress) async throws(StorageError) -> String {
         let file = try scratchFile()
         let block = CRC32C.blockSize
         let content = [UInt8](repeating: 0xA5, count: block)
         let checksum = CRC32C.of(content)
-        let numbers = Array(0..<max(1, bytesForSpeed / block))
+        let keys = (0..<max(1, bytesForSpeed / block)).map { scratch.key("speed-\($0)") }
         try file.write(content)
         let up = try await seconds { () async throws(StorageError) in
-            try await engine.forEach(numbers) { [store] number throws(StorageError) in
+            try await engine.forEach(keys) { [store] key throws(StorageError) in
                 _ = try await store.put(
-                    "\(prefix)speed-\(number)", .file(file, offset: 0, length: block), crc32c: checksum,
-                    condition: .always, progress: progress)
+                    key, .file(file, offset: 0, length: block), crc32c: checksum, condition: .always,
+                    progress: progress)
             }
         }
         let down = try await seconds { () async throws(StorageError) in
-            try await engine.forEach(numbers) { [store, root = store.root] number throws(StorageError) in
-                let key = "\(prefix)speed-\(number)"
+            try await engine.forEach(keys) { [store, root = store.root] key throws(StorageError) in
                 let found = try await store.get(
                     key, range: 0..<block, version: nil, into: file, shift: 0, progress: progress)
                 guard found == [checksum] else {
@@ -157,9 +192,9 @@ struct StoreDoctor: Sendable {
                 }
             }
         }
-        let amount = Double(numbers.count * block) / Double(1 << 20)
+        let amount = Double(keys.count * block) / Double(1 << 20)
         let rates = "\(Int(amount / up)) MiB/s up and \(Int(amount / down)) MiB/s down"
-        return "\(rates), \(numbers.count) objects of 8 MiB side by side"
+        return "\(rates), \(keys.count) objects of 8 MiB side by side"
     }
 
     /// A file of ours without a name.
@@ -175,16 +210,5 @@ struct StoreDoctor: Sendable {
         let start = cs_monotonic_ns()
         try await body()
         return max(1e-9, Double(cs_monotonic_ns() - start) / 1e9)
-    }
-
-    private func cleanUp(_ prefix: String, _ progress: Progress) async throws(StorageError) -> String {
-        for open in try await store.multiparts(prefix, progress: progress) {
-            try await store.abortMultipart(open.key, upload: open.upload, progress: progress)
-        }
-        let keys = try await store.list(prefix, delimited: false, progress: progress).objects.map(\.key)
-        try await store.delete(keys, progress: progress)
-        let rest = try await store.list(prefix, delimited: false, progress: progress).objects
-        guard rest.isEmpty else { throw unexpected("\(rest.count) objects are still listed after they were deleted") }
-        return "can delete; nothing is left of this check"
     }
 }

@@ -172,7 +172,8 @@ final class S3Client: Sendable {
     func shown(_ operation: S3Operation, _ endpoint: S3Endpoint) -> S3Shown {
         let path = operation.key.map { "s3://\(keys.bucket)/\($0)" } ?? keys.root
         return S3Shown(
-            operation: operation.name, path: path, endpoint: endpoint.url(key: nil).authority)
+            operation: operation.name, path: path, endpoint: endpoint.url(key: nil).authority,
+            isSigned: provider != nil)
     }
 
     // MARK: - Sessions of S3 Express

@@ -60,24 +60,38 @@ struct S3ErrorCode: Sendable {
         }
     }
 
+    /// In place of `advice`, where the request had no signature.
+    var adviceWithoutCredentials: String? {
+        guard code == .permissionDenied || code == .unauthenticated else { return advice }
+        return "The request had no signature (anonymous=true), and the store does not allow this to everybody: give"
+            + " credentials, or allow it to everybody in the bucket's policy"
+    }
+
     private static let wrongRegion =
-        "The bucket is in another region and the answer does not say which: give region=…, or the endpoint is not this store's"
+        "The bucket is in another region and the answer does not say which: set region, or AWS_REGION, or the endpoint is"
+        + " not this store's"
     private static let wrongSignature =
         "The secret key is wrong, or the clock, or the region, or a proxy changes requests; S3-compatible stores may need"
         + " addressing_style=path or another endpoint_override"
-    private static let wrongKey = "The access key is not known to this store: wrong credentials, or another store's"
-    private static let staleToken = "The credentials have expired and no newer ones were to be had"
-    private static let wrongClock = "This machine's clock differs from the store's by more than it allows"
+    private static let wrongKey =
+        "The access key is not known to this store: wrong credentials, or those of another account or endpoint"
+    private static let staleToken =
+        "The credentials have expired and no newer ones were to be had: log in again"
+    private static let wrongClock =
+        "This machine's clock differs from the store's by more than it allows (15 minutes): set it"
     private static let lostBytes = "The bytes that arrived are not those that were sent"
 
     private static let table: [String: S3ErrorCode] = [
         "NoSuchBucket": S3ErrorCode(
-            .notFound, .none, "The bucket does not exist; create it, or give allow_bucket_creation=true"),
+            .notFound, .none,
+            "The bucket does not exist: create it, correct its name, or give allow_bucket_creation=true"),
         "NoSuchKey": S3ErrorCode(.notFound),
         "NoSuchUpload": S3ErrorCode(.notFound),
         "NoSuchVersion": S3ErrorCode(.notFound),
         "AccessDenied": S3ErrorCode(
-            .permissionDenied, .none, "The credentials are good but lack the permission for this operation"),
+            .permissionDenied, .none,
+            "These credentials may not do this: allow it in the policy of the user or role, and look for a Deny in that of"
+                + " the bucket"),
         "AllAccessDisabled": S3ErrorCode(.permissionDenied),
         "AccountProblem": S3ErrorCode(.permissionDenied),
         "InvalidPayer": S3ErrorCode(.permissionDenied),
@@ -91,7 +105,9 @@ struct S3ErrorCode: Sendable {
         "ExpiredToken": S3ErrorCode(.unauthenticated, .freshCredentials, staleToken),
         "ExpiredTokenException": S3ErrorCode(.unauthenticated, .freshCredentials, staleToken),
         "TokenRefreshRequired": S3ErrorCode(.unauthenticated, .freshCredentials, staleToken),
-        "InvalidToken": S3ErrorCode(.unauthenticated, .freshCredentials, "The session token is not valid"),
+        "InvalidToken": S3ErrorCode(
+            .unauthenticated, .freshCredentials,
+            "The session token does not belong to this access key: set all three, or none"),
         "RequestTimeTooSkewed": S3ErrorCode(.unauthenticated, .correctClock, wrongClock),
         "RequestExpired": S3ErrorCode(.unauthenticated, .correctClock, wrongClock),
         "SlowDown": S3ErrorCode(.throttled, .slowDown),

@@ -44,6 +44,8 @@ struct S3Shown: Sendable, Equatable {
     var path: String
     /// Host and port.
     var endpoint: String
+    /// Somebody's credentials went along.
+    var isSigned = true
 }
 
 /// A failed try: the error that it would be, and what may help.
@@ -88,8 +90,9 @@ struct S3Failure: Sendable {
             details.append(("host_id", .string(Self.short(hostID))))
         }
         if let region, remedy == .otherRegion { details.append(("region", .string(Self.short(region)))) }
+        let advice = shown.isSigned ? meaning.advice : meaning.adviceWithoutCredentials
         error = StorageError(
-            meaning.code, Self.text(shown, response.status, said, document?.message, meaning.advice, requestID),
+            meaning.code, Self.text(shown, response.status, said, document?.message, advice, requestID),
             details: details, isRetryable: isRetryable)
     }
 
