@@ -53,6 +53,16 @@ def local(path: str) -> str | None:
     return unquote(rest)
 
 
+def without_options(path: str) -> str:
+    """A URI without what stands behind its ``?``."""
+    return path.partition("?")[0] if is_uri(path) else path
+
+
+def name(path: str) -> str:
+    """The last component."""
+    return os.path.basename(without_options(path).rstrip("/"))
+
+
 def redacted(path: str) -> str:
     """A URI without the credentials that it may carry, for people to read."""
     return _SECRET.sub(r"\1***", _USER.sub("***@", path)) if is_uri(path) else path

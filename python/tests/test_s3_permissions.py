@@ -14,7 +14,7 @@ from awscrt import checksums
 from servers.faulty.state import encoded
 from stores import MIB, open_run, report, restored, signed_for, write
 
-from raystorage import CheckpointConfig, PermissionDeniedError
+from raystorage import Checkpoint, CheckpointConfig, InvalidArgumentError, PermissionDeniedError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,3 +205,42 @@ def test_nobody_is_told_of_credentials_that_he_has_not_given(server: FaultyS3) -
     detail = examine(server, "anonymous=true")[LIST]["detail"]
     assert "anonymous=true" in detail
     assert "These credentials" not in detail
+
+
+# ------------------------------------------------------------------ words
+
+
+def test_files_are_named_without_the_options_of_the_address(server: FaultyS3, tmp_path: Path) -> None:
+    with open_run(server.endpoint) as run:
+        done = report(run, write(tmp_path / "a", {"sub/shard": b"x" * 100}))
+    key = next(key for key in server.objects() if key.endswith("/sub/shard"))
+    server.corrupt(key, 0)
+    shown = command("verify", done.checkpoint.path)
+    assert shown.returncode == 1
+    where = f"s3://{server.endpoint.bucket}/{key}"
+    assert [line for line in shown.stdout.splitlines() if line.startswith(f"{where}: ")], shown.stdout
+    table = shown.stdout.splitlines()[1].split()
+    assert table[0] == key.split("/")[-3]
+    server.endpoint.client.delete_object(Bucket=server.endpoint.bucket, Key=key)
+    shown = command("verify", done.checkpoint.path)
+    assert f'"{where}" is missing' in shown.stdout
+
+
+def test_a_key_that_is_a_file_and_a_directory(server: FaultyS3, tmp_path: Path) -> None:
+    for key in ("a", "a/b", "a.txt"):
+        place(server, f"plain/x/{key}", b"1")
+    before = server.count("GetObject")
+    with pytest.raises(InvalidArgumentError, match=r'"a" and "a/b" cannot both be files') as raised:
+        Checkpoint(server.endpoint.url("plain/x")).to_directory(tmp_path / "out")
+    assert raised.value.details["files"] == ["a", "a/b"]
+    # No more than what it looked for in vain.
+    assert not [entry for entry in server.entries()[before:] if entry.operation == "GetObject" and entry.status == 200]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arn", [
+    "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "arn:aws:s3:::bucket/prefix",
+])  # fmt: skip
+def test_a_bucket_that_is_an_arn(arn: str) -> None:
+    with pytest.raises(StorageError, match=r"by an ARN; write its name, or of an access point the alias"):
+        Checkpoint(f"s3://{arn}").to_directory()

@@ -331,7 +331,7 @@ final class ObjectCheckpointStore: CheckpointStore {
         let files = files(decision.physicalName, progress)
         let found = try await files.list()
         for record in manifest.files where record.kind == .file {
-            let path = Path.join(address(decision.physicalName), record.path)
+            let path = Path.join(Path.join(root, decision.physicalName), record.path)
             func damage(_ what: String) -> StorageError {
                 StorageError(
                     .checksum, "\(quoted(path)) \(what)",

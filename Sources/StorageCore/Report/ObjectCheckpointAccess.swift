@@ -9,6 +9,8 @@ struct ObjectCheckpointAccess: Sendable {
     let environment: Environment
 
     private var address: String { storage.path.uri }
+    /// A file's, as texts have it: without the options of the address.
+    private func address(of file: String) -> String { Path.join(objects.root, file) }
     private var name: String { Path.name(storage.path.directory) }
     /// What eviction in this process waits for.
     var pin: String { objects.root }
@@ -169,7 +171,7 @@ struct ObjectCheckpointAccess: Sendable {
             let path = String(decoding: key, as: UTF8.self)
             throw StorageError(
                 .precondition,
-                "\(quoted(Path.join(address, path))) was replaced while it was read; nothing was restored",
+                "\(quoted(address(of: path))) was replaced while it was read; nothing was restored",
                 details: [("path", .string(address)), ("file", .string(path))])
         }
     }
@@ -250,7 +252,7 @@ struct ObjectCheckpointAccess: Sendable {
         var forks = ForkYield()
         for record in manifest.files where record.kind == .file {
             forks.step()
-            let path = quoted(Path.join(address, record.path))
+            let path = quoted(address(of: record.path))
             guard let object = found.removeValue(forKey: Array(record.path.utf8)) else {
                 problems.append((record.path, "\(path) is missing"))
                 continue
@@ -262,7 +264,7 @@ struct ObjectCheckpointAccess: Sendable {
             }
         }
         for path in found.keys.map({ String(decoding: $0, as: UTF8.self) }) {
-            problems.append((path, "\(quoted(Path.join(address, path))) was not reported"))
+            problems.append((path, "\(quoted(address(of: path))) was not reported"))
         }
         let damaged = Slots<String>(count: rest.count)
         let trouble = FirstFailure()
@@ -339,6 +341,13 @@ extension RestorePlan {
         builder = TreeBuilder(directories: made, links: [])
         PathBytes.sort(&files) { $0.path }
         self.files = files
+        guard let file = files.first(where: { directories.contains(Array($0.path.utf8)) }) else { return }
+        let inside = files.first { $0.path.utf8.starts(with: "\(file.path)/".utf8) }?.path ?? file.path + "/…"
+        throw StorageError(
+            .invalidArgument,
+            "cannot restore \(quoted(address)): its keys \(quoted(file.path)) and \(quoted(inside)) cannot both be files of"
+                + " a directory",
+            details: [("path", .string(address)), ("files", .array([.string(file.path), .string(inside)]))])
     }
 }
 

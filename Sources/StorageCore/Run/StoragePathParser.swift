@@ -60,6 +60,9 @@ struct StoragePathParser {
         _ scheme: StoragePath.Scheme, _ location: String, _ options: String
     ) throws(StorageError) -> StoragePath {
         let (bucket, rest) = Self.split(location, at: "/") ?? (location, "")
+        if bucket.utf8.starts(with: "arn:".utf8) {
+            throw refusal("names the bucket by an ARN; write its name, or of an access point the alias (…-s3alias)")
+        }
         // A secret key may hold a '/', so what stands before it can be the start of key:secret.
         if bucket.utf8.contains(where: { $0 == UInt8(ascii: "@") || $0 == UInt8(ascii: ":") }) {
             throw refusal("holds credentials or a port; give credentials by the environment or storage_options")

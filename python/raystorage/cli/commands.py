@@ -203,7 +203,7 @@ def verify(options: argparse.Namespace) -> int:
             raise _without_checkpoint(run)
     documents = []
     for checkpoint in checkpoints:
-        with ProgressLine(f"verifying {os.path.basename(checkpoint.path)}") as line:
+        with ProgressLine(f"verifying {output.harmless(_paths.name(checkpoint.path))}") as line:
             documents.append(checkpoint._verify_document(line))
     good = all(document["ok"] for document in documents)
     if options.json:
@@ -217,12 +217,12 @@ def _verify_table(documents: Sequence[Mapping[str, Any]]) -> None:
     rows = []
     for document in documents:
         answer = "damaged" if not document["ok"] else "good" if document.get("verified") else "no manifest"
-        name = os.path.basename(str(document["path"]).rstrip("/"))
+        name = _paths.name(str(document["path"]))
         rows.append([name, answer, str(document.get("files", "-")), output.size(document.get("bytes"))])
     output.table(("CHECKPOINT", "BYTES ARE", "FILES", "SIZE"), rows, right=frozenset(("FILES", "SIZE")))
     for document in documents:
         for problem in document.get("problems") or []:
-            where = output.harmless(f"{document['path']}/{problem.get('file')}")
+            where = output.harmless(f"{_paths.without_options(document['path'])}/{problem.get('file')}")
             print(output.colour(f"{where}: {problem.get('problem')}", "red"))
 
 
@@ -245,7 +245,9 @@ def drain(options: argparse.Namespace) -> int:
     for run in runs:
         for one in run.get("lost") or []:
             name, reason = (one.get("name"), one.get("reason")) if isinstance(one, dict) else (one, "")
-            print(output.colour(output.harmless(f"lost: {run['path']}/{name}: {reason}"), "red"))
+            print(
+                output.colour(output.harmless(f"lost: {_paths.without_options(run['path'])}/{name}: {reason}"), "red")
+            )
     return BAD if lost else DONE
 
 
@@ -302,7 +304,7 @@ def plot(options: argparse.Namespace) -> int:
         points = [(number, row[metric]) for number, row in enumerate(flat, start=1) if metric in row]
         axes.plot([x for x, _ in points], [y for _, y in points], marker=".", label=metric)
     axes.set_xlabel("report")
-    axes.set_title(os.path.basename(options.path.rstrip("/")))
+    axes.set_title(_paths.name(options.path))
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     try:
