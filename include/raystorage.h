@@ -171,7 +171,9 @@ const char *raystorage_run_path(const raystorage_run *run);
 /* {"schema":1,"run_id":..,"name":..,"path":..,"storage_path":..,"epoch":n,"rank":n,"world_size":n,
  *  "staging_dir":..,"resumed_from":checkpoint|null,"recovered":[names],"lost":[{"name":..,"reason":..}]} */
 raystorage_status raystorage_run_info(raystorage_run *run, char **out_json, raystorage_error **error);
-/* Counters: reports by state, pending, staged bytes, bytes copied, seconds that report() blocked, ... */
+/* Counters: {"reports":n,"pending":n,"staged_bytes":n,"staging_max_bytes":n,"captured_bytes":n,"states":{STATE:n},
+ *  "requests":n,"retries":n,"throttled":n,"bytes_sent":n,"bytes_received":n}; the last five of what the run asks of
+ *  its store, tries that failed included, 0 on file systems. */
 raystorage_status raystorage_run_stats(raystorage_run *run, char **out_json, raystorage_error **error);
 /* A file descriptor (eventfd, owned by the run) that is readable after any report has changed its state; read it to
  * clear it. */

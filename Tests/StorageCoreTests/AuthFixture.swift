@@ -51,7 +51,7 @@ final class AuthFixture: Sendable {
         final class Seen: Sendable { let requests = Mutex<[HTTPRequest]>([]) }
 
         func send(
-            _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: (@Sendable (Int) -> Void)?
+            _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: HTTPByteTally?
         ) async throws(StorageError) -> HTTPResponse {
             try progress.checkCancelled()
             seen.requests.withLock { $0.append(request) }

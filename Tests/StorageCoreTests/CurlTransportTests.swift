@@ -11,7 +11,7 @@ struct CurlTransportTests {
 
     private func send(
         _ request: HTTPRequest, _ timeouts: HTTPTimeouts = HTTPTimeouts(), progress: Progress = Progress(),
-        onBytes: (@Sendable (Int) -> Void)? = nil
+        onBytes: HTTPByteTally? = nil
     ) async throws(StorageError) -> HTTPResponse {
         try await transport.send(request, timeouts: timeouts, progress: progress, onBytes: onBytes)
     }
@@ -62,14 +62,14 @@ struct CurlTransportTests {
         let fixture = try TreeFixture()
         try fixture.file("data", pattern(5_000_000))
         let file = try OpenFile(fixture.at("data"), O_RDONLY)
-        let told = Atomic<Int>(0)
+        let told = Mutex((up: 0, down: 0))
         let response = try await send(
             HTTPRequest("PUT", server.url("/echo"), body: .file(file, offset: 251, length: 4_000_000)),
-            onBytes: { told.add($0, ordering: .relaxed) })
+            onBytes: { count, way in told.withLock { if way == .up { $0.up += count } else { $0.down += count } } })
         let whole = try await send(HTTPRequest("PUT", server.url("/echo"), body: .bytes(pattern(4_000_000))))
         #expect(
             try JSONParser.parse(response.body)["crc32"]?.intValue == JSONParser.parse(whole.body)["crc32"]?.intValue)
-        #expect(told.load(ordering: .relaxed) >= 4_000_000)
+        #expect(told.withLock { $0.up } >= 4_000_000 && told.withLock { $0.down } == response.body.count)
     }
 
     @Test func `a file that is too short ends the request`() async throws {
@@ -174,7 +174,7 @@ struct CurlTransportTests {
             // The first bytes are there when it cancels: from then on there is silence.
             try await send(
                 HTTPRequest("GET", server.url("/stall", query: "10")), HTTPTimeouts(stall: 3_600_000),
-                progress: progress, onBytes: { _ in progress.cancel() })
+                progress: progress, onBytes: { _, _ in progress.cancel() })
         }
         #expect(error.code == .cancelled)
     }
@@ -216,6 +216,7 @@ struct CurlTransportTests {
         let refused = try await failure { () async throws(StorageError) in try await send(HTTPRequest("GET", url)) }
         #expect(refused.code == .network)
         #expect(refused.detailsDocument["curl_code"]?.intValue == 7)
+        #expect(ConnectFailure(refused) == .refused)
         url.host = "no-such-host.invalid"
         let unknown = try await failure { () async throws(StorageError) in try await send(HTTPRequest("GET", url)) }
         #expect(unknown.detailsDocument["curl_code"]?.intValue == 6)

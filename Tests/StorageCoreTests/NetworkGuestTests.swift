@@ -256,7 +256,7 @@ struct ProxyTests {
                 performing: {
                     try S3Store.open(
                         bucket: "b", prefix: "", query: [(key: "endpoint_override", value: "http://127.0.0.1:1")],
-                        storageOptions: nil, retryTimeoutMilliseconds: 1000, environment: environment)
+                        storageOptions: nil, patience: StorePatience(retryMilliseconds: 1000), environment: environment)
                 })
             #expect(error.code == .invalidArgument && !error.isRetryable)
             #expect(error.message.contains(name) && error.detailsDocument["name"] == .string(name))

@@ -65,8 +65,8 @@ struct S3Server {
         var tls = TLSOptions.system(environment: .system)
         if let file = parsed.certificateFile { tls = TLSOptions(caFile: file) }
         return try S3Store.open(
-            bucket: try text("bucket"), prefix: prefix, options: parsed, retryTimeoutMilliseconds: 600_000,
-            transport: CurlTransport(tls: tls),
+            bucket: try text("bucket"), prefix: prefix, options: parsed,
+            patience: StorePatience(retryMilliseconds: 600_000), transport: CurlTransport(tls: tls),
             credentials: FixedCredentials(credentials: try #require(parsed.credentials)), environment: .system)
     }
 }

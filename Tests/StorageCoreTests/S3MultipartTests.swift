@@ -468,7 +468,7 @@ import Testing
     }
 
     @Test func `rounds pause ever longer, until something gets further or the time is over`() {
-        var rounds = S3Rounds(policy: RetryPolicy(timeoutMilliseconds: 10_000), now: 0)
+        var rounds = S3Rounds(policy: RetryPolicy(timeoutMilliseconds: 10_000), id: 1, now: 0)
         let error = StorageError(.throttled, "", isRetryable: true)
         #expect(rounds.pause(after: error, tries: 3, now: 100, random: 1) == 400)
         #expect(rounds.pause(after: error, now: 500, random: 1) == 800)
@@ -478,7 +478,7 @@ import Testing
         rounds.excuse(5000)
         #expect(rounds.pause(after: error, now: 15_500, random: 1) == 100)
         #expect(rounds.pause(after: error, now: 15_600, random: 1) == nil)
-        var once = S3Rounds(policy: RetryPolicy(timeoutMilliseconds: 10_000), now: 0)
+        var once = S3Rounds(policy: RetryPolicy(timeoutMilliseconds: 10_000), id: 1, now: 0)
         #expect(once.pause(after: StorageError(.permissionDenied, ""), now: 1, random: 1) == nil)
     }
 

@@ -632,7 +632,8 @@ import Testing
     @Test func `nobody's requests carry no signature`() async throws {
         let transport = ScriptedTransport { _, _ in HTTPResponse(200, [:], "x") }
         let store = try S3Store.open(
-            bucket: "bucket", prefix: "", options: S3Options(), retryTimeoutMilliseconds: 1, transport: transport,
+            bucket: "bucket", prefix: "", options: S3Options(), patience: StorePatience(retryMilliseconds: 1),
+            transport: transport,
             credentials: nil, environment: .system, memory: S3BucketMemory())
         _ = try await store.bytes("k")
         #expect(transport.requests[0]["Authorization"] == nil && transport.requests[0].line == "GET /k")

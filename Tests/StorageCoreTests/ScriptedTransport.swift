@@ -16,14 +16,14 @@ final class ScriptedTransport: HTTPTransport {
     var requests: [HTTPRequest] { sent.withLock { $0 } }
 
     func send(
-        _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: (@Sendable (Int) -> Void)?
+        _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: HTTPByteTally?
     ) async throws(StorageError) -> HTTPResponse {
         let number = sent.withLock { sent in
             sent.append(request)
             return sent.count - 1
         }
         var response = try script(request, number)
-        onBytes?(request.body.length)
+        onBytes?(request.body.length, .up)
         response.bodyLength = response.body.count
         guard 200..<300 ~= response.status, case .file = request.sink else {
             return response
@@ -83,11 +83,20 @@ extension StorageError {
     static let broken = StorageError(.network, "connection reset", details: [("curl_code", 56)], isRetryable: true)
 }
 
+/// What was said, in order.
+final class WarningList: Sendable {
+    private let texts = Mutex<[String]>([])
+    func add(_ text: String) { texts.withLock { $0.append(text) } }
+    var all: [String] { texts.withLock { $0 } }
+}
+
 /// A store over a script: path style, plain http, pauses of no length.
 struct ScriptedS3 {
     let transport: ScriptedTransport
     let store: S3Store
     let memory = S3BucketMemory()
+    /// What people were told.
+    let warnings = WarningList()
 
     init(
         _ options: [JSONMember] = [], bucket: String = "bucket", prefix: String = "p",
@@ -105,8 +114,9 @@ struct ScriptedS3 {
         }
         store = try S3Store.open(
             bucket: bucket, prefix: prefix, options: S3Options(query: [], storageOptions: .object(members)),
-            retryTimeoutMilliseconds: retryTimeout, firstPauseMilliseconds: 0, transport: transport,
-            credentials: credentials, environment: environment, memory: memory, onTrouble: onTrouble)
+            patience: StorePatience(retryMilliseconds: retryTimeout), firstPauseMilliseconds: 0, transport: transport,
+            credentials: credentials, environment: environment, memory: memory,
+            contact: S3Contact { [warnings] text, _ in warnings.add(text) }, onTrouble: onTrouble)
     }
 
     var lines: [String] { transport.requests.map(\.line) }

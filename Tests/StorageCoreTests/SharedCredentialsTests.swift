@@ -311,7 +311,7 @@ import Testing
     private func provider(_ options: JSONValue, _ fixture: AuthFixture) throws -> (any AWSCredentialsProvider)? {
         try S3Store.open(
             bucket: "bucket", prefix: "p", query: [("region", "eu-west-1")], storageOptions: options,
-            retryTimeoutMilliseconds: 1000, environment: fixture.files.environment
+            patience: StorePatience(retryMilliseconds: 1000), environment: fixture.files.environment
         ).client.provider
     }
 

@@ -84,6 +84,15 @@ struct StoreDoctorTests {
         #expect(checks["speed"] == nil)
     }
 
+    @Test func `where nothing answers, it is waited for once`() async throws {
+        let store = MemoryObjectStore(hook: { _, _ throws(StorageError) in
+            throw StorageError(.network, "nobody there", details: [("connect_failure", "unresolved")])
+        })
+        let checks = try await examine(store)
+        #expect(checks["list"]?.ok == false && checks["list"]?.detail.contains("DNS") == true)
+        #expect(checks["write"] == nil && checks["delete"] == nil)
+    }
+
     @Test func `a store without conditional writes is told what that means`() async throws {
         var capabilities = MemoryObjectStore.usual
         capabilities.createsConditionally = false
@@ -115,8 +124,8 @@ struct StoreDoctorTests {
     }
 
     @Test(arguments: [
-        (StorageError(.network, "x", details: [("curl_code", 6)]), "DNS"),
-        (StorageError(.network, "x", details: [("curl_code", 60)]), "tls_ca_file_path"),
+        (StorageError(.network, "x", details: [("connect_failure", "unresolved")]), "DNS"),
+        (StorageError(.network, "x", details: [("connect_failure", "untrusted")]), "tls_ca_file_path"),
         (StorageError(.permissionDenied, "x", details: [("http_status", 403)]), "Allow the operation"),
         (StorageError(.throttled, "x", details: [("http_status", 503)]), "max_concurrency"),
     ])

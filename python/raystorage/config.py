@@ -138,7 +138,8 @@ class RunConfig:
             ``$RAY_AIR_LOCAL_CACHE_DIR``, else ``/var/tmp/raystorage-<uid>``.
         staging_max_bytes: Bytes captured and not yet committed. Defaults to half of the free space at opening. A single
             checkpoint that is larger is taken when no other is on its way.
-        retry_timeout_s: How long a report may go without progress until it fails. Defaults to 3600.
+        retry_timeout_s: How long a report may go without progress until it fails. Defaults to 3600. A store from
+            which no answer of any kind has come yet is given up after 30 s.
         drain_timeout_s: How long opening finishes the reports of a dead trainer. Defaults to 600; None: no limit.
         max_inflight_bytes: Buffers of all that is copied and read at once, 512 KiB each, at least one; on file
             systems 8 MiB at most. Likewise the buffers of uploads to a store, 1 MiB each. Defaults to 64 MiB.

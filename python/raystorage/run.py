@@ -119,7 +119,11 @@ class Run:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Counters: reports by state, bytes copied, seconds that `report()` blocked, and so on."""
+        """Counters: see docs/c-api.md, "stats".
+
+        `reports`, `pending`, `staged_bytes`, `staging_max_bytes`, `captured_bytes` and `states`; of a store also
+        `requests`, `retries`, `throttled`, `bytes_sent` and `bytes_received`.
+        """
         document: dict[str, Any] = _native.call_json("run_stats", self._handle)
         return document
 

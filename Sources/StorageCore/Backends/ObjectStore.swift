@@ -13,6 +13,9 @@ protocol ObjectStore: Sendable {
     /// What is known so far; what only a try can tell is taken for granted until `probe` or a write finds out.
     var capabilities: ObjectStoreCapabilities { get }
 
+    /// What has gone to and from it since it was opened.
+    var counters: StoreCounters { get }
+
     /// The capabilities, after trying what cannot be known otherwise: whether conditional writes are honoured. Once per
     /// bucket and process, with a few small writes that are removed again; later calls cost nothing.
     func probe(progress: Progress) async throws(StorageError) -> ObjectStoreCapabilities
@@ -103,6 +106,9 @@ extension ObjectStore {
 
     var wishes: TransferWishes { TransferWishes() }
 
+    /// For stores that send nothing.
+    var counters: StoreCounters { StoreCounters() }
+
     var announcesChecksums: Bool { capabilities.checksCRC32C }
 
     var encryption: String { "" }
@@ -111,6 +117,20 @@ extension ObjectStore {
 
     /// For stores of which everything is known.
     func probe(progress: Progress) async throws(StorageError) -> ObjectStoreCapabilities { capabilities }
+}
+
+/// How long whoever opens a store waits for it, in milliseconds.
+struct StorePatience: Sendable, Equatable {
+    /// Without a byte for so long a request has failed.
+    var retryMilliseconds: Int64
+    /// The same while no answer of any kind has come from the endpoint in this process: long enough for what passes by itself
+    /// (a name server, a load balancer or a store that restarts), too short to take a wrong address for an outage.
+    var firstAnswerMilliseconds: Int64 = 30_000
+
+    /// Who reads results waits for them; a run's own time, an hour by default, is for trainings.
+    static let reading = StorePatience(retryMilliseconds: 60_000, firstAnswerMilliseconds: 10_000)
+    /// Somebody looks on: a store that does not answer is a finding.
+    static let examining = StorePatience(retryMilliseconds: 10_000, firstAnswerMilliseconds: 5_000)
 }
 
 /// What whoever opened a store wants of transfers to and from it; nil: what is usual.

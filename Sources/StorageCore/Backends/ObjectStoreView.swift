@@ -13,6 +13,7 @@ struct ObjectStoreView: ObjectStore {
     var root: String { prefix.isEmpty ? store.root : Path.join(store.root, String(prefix.dropLast())) }
     var queueName: String { store.queueName }
     var wishes: TransferWishes { store.wishes }
+    var counters: StoreCounters { store.counters }
     var capabilities: ObjectStoreCapabilities { store.capabilities }
 
     func probe(progress: Progress) async throws(StorageError) -> ObjectStoreCapabilities {

@@ -9,7 +9,7 @@ final class CurlTransfer: @unchecked Sendable {
     private let tls: TLSOptions
     private let proxies: ProxyOptions
     private let progress: Progress
-    private let onBytes: (@Sendable (Int) -> Void)?
+    private let onBytes: HTTPByteTally?
     private var continuation: CheckedContinuation<Result<HTTPResponse, StorageError>, Never>?
 
     private var handle: UnsafeMutableRawPointer?
@@ -22,7 +22,7 @@ final class CurlTransfer: @unchecked Sendable {
 
     init(
         _ request: HTTPRequest, timeouts: HTTPTimeouts, tls: TLSOptions, proxies: ProxyOptions, progress: Progress,
-        onBytes: (@Sendable (Int) -> Void)?,
+        onBytes: HTTPByteTally?,
         continuation: CheckedContinuation<Result<HTTPResponse, StorageError>, Never>
     ) {
         self.request = request
@@ -111,10 +111,13 @@ final class CurlTransfer: @unchecked Sendable {
         guard code == 0 || isRefused else {
             let said = String(cString: cs_curl_transfer_error(handle, code))
             let words = ProxyURL.withoutUser(said, proxy: proxies.proxy(scheme: request.url.scheme))
-            return fail(
-                error(
-                    "\(CurlCode.phase(code)): \(words) (\(state.sent) bytes up, \(state.received) bytes down)",
-                    code: code, isRetryable: CurlCode.isRetryable(code) && !ProxyURL.isAboutURL(said)))
+            var error = error(
+                "\(CurlCode.phase(code)): \(words) (\(state.sent) bytes up, \(state.received) bytes down)",
+                code: code, isRetryable: CurlCode.isRetryable(code) && !ProxyURL.isAboutURL(said))
+            if reader.status == 0, let cause = ConnectFailure(curlCode: code, said: said) {
+                error.details.append((ConnectFailure.detail, .string(cause.rawValue)))
+            }
+            return fail(error)
         }
         do throws(StorageError) {
             answer(.success(try reader.response(shown: request.url.shown, method: request.method)))
@@ -211,7 +214,7 @@ final class CurlTransfer: @unchecked Sendable {
                 if let base = source.baseAddress { memcpy(buffer, base + bodyOffset, count) }
             }
             bodyOffset += count
-            onBytes?(count)
+            onBytes?(count, .up)
             return count
         case .file(let file, let offset, _):
             do throws(StorageError) {
@@ -224,7 +227,7 @@ final class CurlTransfer: @unchecked Sendable {
                     return cs_curl_read_abort()
                 }
                 bodyOffset += done
-                onBytes?(done)
+                onBytes?(done, .up)
                 return done
             } catch {
                 failure = error
@@ -243,7 +246,7 @@ final class CurlTransfer: @unchecked Sendable {
         let bytes = UnsafeRawBufferPointer(start: buffer, count: count)
         do throws(StorageError) {
             try reader.take(bytes, shown: request.url.shown)
-            onBytes?(count)
+            onBytes?(count, .down)
             return count
         } catch {
             failure = error

@@ -21,7 +21,7 @@ struct CurlTransport: HTTPTransport {
     }
 
     func send(
-        _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: (@Sendable (Int) -> Void)?
+        _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: HTTPByteTally?
     ) async throws(StorageError) -> HTTPResponse {
         try progress.checkCancelled()
         let result = await withCheckedContinuation { continuation in

@@ -111,6 +111,11 @@ struct HTTPTimeouts: Sendable, Equatable {
     var total: Int64?
 }
 
+/// Is told of bytes of a body as they move.
+typealias HTTPByteTally = @Sendable (_ count: Int, _ way: HTTPWay) -> Void
+
+enum HTTPWay: Sendable { case up, down }
+
 /// Sends requests. One try each: retries, signatures and redirects are the caller's.
 ///
 /// A response of any status is returned. Thrown are: NETWORK (details: `path`, `operation`, `curl_code`; retryable unless
@@ -119,7 +124,7 @@ struct HTTPTimeouts: Sendable, Equatable {
 protocol HTTPTransport: Sendable {
     /// `onBytes` is told of bytes of the body, sent or received, as they move; on a thread of the transport.
     func send(
-        _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: (@Sendable (Int) -> Void)?
+        _ request: HTTPRequest, timeouts: HTTPTimeouts, progress: Progress, onBytes: HTTPByteTally?
     ) async throws(StorageError) -> HTTPResponse
 }
 

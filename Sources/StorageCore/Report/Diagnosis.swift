@@ -3,6 +3,10 @@ enum Diagnosis {
     /// nil: the message says all there is to say.
     static func advice(for error: StorageError) -> String? {
         let details = error.detailsDocument
+        if let cause = ConnectFailure(error) {
+            // Who opened the store may have said it.
+            return error.message.contains(cause.advice) ? nil : cause.advice
+        }
         if error.code == .network, let number = details["curl_code"]?.intValue { return byNetworkCode[number] }
         // What has no answer of a store behind it says itself what is to be done.
         guard let status = details["http_status"]?.intValue else { return nil }
@@ -30,15 +34,8 @@ enum Diagnosis {
 
     /// By libcurl's numbers, https://curl.se/libcurl/c/libcurl-errors.html.
     private static let byNetworkCode: [Int: String] = [
-        5: "The name of the proxy is not known: check https_proxy and no_proxy",
-        6: "The name of the endpoint is not known to DNS: check endpoint_override, region and the resolver",
-        7: "Nothing listens there, or a firewall refuses it: check endpoint_override, port and scheme",
-        28: "No answer in time: a firewall that drops packets, a wrong proxy, or a store that is down",
-        35: "TLS could not be agreed on: is the port one for https? Else set scheme=http",
-        51: "The certificate is for another name than that of the endpoint",
+        28: "No answer in time: a proxy that is wrong, or a store that has too much to do",
         56: "The connection was cut: a proxy or load balancer in between?",
-        60:
-            "The certificate is not signed by an authority that this machine trusts: set tls_ca_file_path to the store's CA",
         77: "The file of certificates cannot be read: check tls_ca_file_path",
     ]
 }

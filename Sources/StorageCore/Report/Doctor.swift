@@ -7,8 +7,6 @@ public struct Doctor: Sendable {
     private let storage: Storage
     private let environment: Environment
     private let bytesForSpeed = 64 << 20
-    /// Somebody looks on: a store that does not answer is a finding.
-    private static let patienceMilliseconds: Int64 = 10_000
 
     /// A storage path; it is made when it does not exist, as a run would.
     public init(
@@ -16,8 +14,7 @@ public struct Doctor: Sendable {
     ) throws(StorageError) {
         let path = try StoragePath.resolve(path, environment: environment)
         storage = try Storage.open(
-            path, options: storageOptions, retryTimeoutMilliseconds: Self.patienceMilliseconds, environment: environment
-        )
+            path, options: storageOptions, patience: .examining, environment: environment)
         root = path.directory
         self.environment = environment
     }

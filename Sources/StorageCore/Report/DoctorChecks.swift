@@ -5,6 +5,8 @@ final class DoctorChecks {
     private var documents: [JSONValue] = []
     /// No check has failed so far.
     private(set) var isFine = true
+    /// Of the last check that failed.
+    private(set) var failure: StorageError?
 
     /// Makes one check: `body` says what is fine, or throws what is not. True: it is fine.
     @discardableResult
@@ -14,6 +16,7 @@ final class DoctorChecks {
         var ok = true
         var error: JSONValue = .null
         do throws(StorageError) { detail = try await body() } catch let failure {
+            self.failure = failure
             detail = failure.message
             if let advice = Diagnosis.advice(for: failure) { detail += ". \(advice)" }
             error = .make(["code": .string(failure.code.description), "details": failure.detailsDocument])

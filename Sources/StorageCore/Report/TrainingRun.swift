@@ -113,8 +113,8 @@ public final class TrainingRun: @unchecked Sendable {
 
     /// The document of `raystorage_run_stats`.
     public var stats: JSONValue {
-        monitor.withLock {
-            .make([
+        let document = monitor.withLock {
+            JSONValue.make([
                 "reports": JSONValue(nextIndex), "pending": JSONValue(admission.pending),
                 "staged_bytes": JSONValue(admission.bytes), "staging_max_bytes": JSONValue(admission.maxBytes),
                 "captured_bytes": JSONValue(bytesCaptured),
@@ -122,6 +122,7 @@ public final class TrainingRun: @unchecked Sendable {
                     ReportState.allCases.filter(\.isFinal).map { JSONMember($0.name, JSONValue(counts[$0] ?? 0)) }),
             ])
         }
+        return .object((document.objectValue ?? []) + opened.counters.members)
     }
 
     /// The run's checkpoints, oldest first.

@@ -20,13 +20,10 @@ public struct RunResult: Sendable {
         let path = try StoragePath.resolve(path, environment: environment)
         self.init(
             try Storage.open(
-                path, options: storageOptions, retryTimeoutMilliseconds: Self.patienceMilliseconds,
-                environment: environment, opener: opener, progress: progress),
+                path, options: storageOptions, patience: .reading, environment: environment, opener: opener,
+                progress: progress),
             environment)
     }
-
-    /// Who reads results waits for them; a run's own time, an hour by default, is for trainings.
-    private static let patienceMilliseconds: Int64 = 60_000
 
     private init(_ storage: Storage, _ environment: Environment) {
         self.storage = storage

@@ -13,20 +13,18 @@ struct Storage: Sendable {
     /// How storages are opened: the makers of stores, tests' own among them.
     struct Opener: Sendable {
         /// Opens the whole bucket of a path. `options` are `storage_options`; what they name wins over the path's query.
-        /// `retryTimeoutMilliseconds`: without a byte for so long a request has failed.
         var objectStore:
             @Sendable (
-                _ path: StoragePath, _ options: JSONValue?, _ retryTimeoutMilliseconds: Int64,
-                _ environment: Environment
+                _ path: StoragePath, _ options: JSONValue?, _ patience: StorePatience, _ environment: Environment
             ) throws(StorageError) -> any ObjectStore
 
-        static let system = Opener { path, options, timeout, environment throws(StorageError) in
+        static let system = Opener { path, options, patience, environment throws(StorageError) in
             if path.scheme == .s3 {
                 let relay = TroubleRelay()
                 let store = try S3Store.open(
                     bucket: path.bucket, prefix: "", probesBelow: path.directory,
                     query: path.query.map { (key: $0.key, value: $0.value) }, storageOptions: options,
-                    retryTimeoutMilliseconds: timeout, environment: environment, onTrouble: { relay.tell($0) })
+                    patience: patience, environment: environment, onTrouble: { relay.tell($0) })
                 relay.lead(to: .shared(store))
                 return store
             }
@@ -42,15 +40,15 @@ struct Storage: Sendable {
     /// Opens a path. Nothing is asked of the storage yet. Cancelling `progress` ends what is asked of a store.
     static func open(
         _ path: StoragePath, options: JSONValue? = nil,
-        retryTimeoutMilliseconds: Int64 = RunOptions().retryTimeoutMilliseconds, environment: Environment,
-        opener: Opener = .system, progress: Progress = Progress()
+        patience: StorePatience = StorePatience(retryMilliseconds: RunOptions().retryTimeoutMilliseconds),
+        environment: Environment, opener: Opener = .system, progress: Progress = Progress()
     ) throws(StorageError) -> Storage {
         guard path.scheme != .file else {
             try refuseOptions(options)
             return Storage(path, bucket: nil, environment, progress)
         }
         return Storage(
-            path, bucket: try opener.objectStore(path, options, retryTimeoutMilliseconds, environment), environment,
+            path, bucket: try opener.objectStore(path, options, patience, environment), environment,
             progress)
     }
 

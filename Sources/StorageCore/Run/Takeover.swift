@@ -10,6 +10,8 @@ struct OpenedRun: Sendable {
     var name: String
     var runID: String
     var backend: any StorageBackend
+    /// Of what is sent for this run.
+    var counters: StoreCounters
     var checkpoints: any CheckpointStore
     /// The directory of this machine where reports are captured and the metrics are logged: the run, if it is on one.
     var workspace: String
@@ -104,8 +106,8 @@ struct Takeover: Sendable {
         defer { progress.release(life) }
         let storage = try Storage.open(
             storagePath.appending(name), options: options.storageOptions,
-            retryTimeoutMilliseconds: options.retryTimeoutMilliseconds, environment: environment, opener: opener,
-            progress: life)
+            patience: StorePatience(retryMilliseconds: options.retryTimeoutMilliseconds), environment: environment,
+            opener: opener, progress: life)
         progress.phase = "opening"
         try await refuseNesting(storage)
         try await checkExisting(storage)
@@ -190,7 +192,8 @@ struct Takeover: Sendable {
                 }
                 return OpenedRun(
                     root: backend.root, address: storage.path.uri, storagePath: storagePath, name: name, runID: runID,
-                    backend: backend, checkpoints: store, workspace: workspace, host: host, hold: hold, lock: lock,
+                    backend: backend, counters: storage.objects?.counters ?? StoreCounters(), checkpoints: store,
+                    workspace: workspace, host: host, hold: hold, lock: lock,
                     catalog: catalog, resumedFrom: resumedFrom,
                     recovered: recovered, lost: lost, collection: collection)
             } catch {

@@ -4,6 +4,8 @@ internal import Glibc
 struct RetryPolicy: Sendable, Equatable {
     /// Without success for so long, the step has failed.
     var timeoutMilliseconds: Int64
+    /// The same while the other side has never answered anything: an address that is wrong does not mend by itself.
+    var firstAnswerMilliseconds: Int64 = 30_000
     /// The first pause is drawn from zero to this, doubled each time.
     var firstPauseMilliseconds: Int64 = 100
     var longestPauseMilliseconds: Int64 = 15_000

@@ -82,8 +82,18 @@ struct S3Attempts: Sendable {
         return isTemporary ? .freshCredentials : failure.remedy
     }
 
+    /// What tries go by after a failure. `hasAnswered`: anything has ever come from where they go.
+    func policy(after failure: S3Failure, hasAnswered: Bool) -> RetryPolicy {
+        guard !hasAnswered, failure.connectFailure != nil else { return policy }
+        var policy = policy
+        policy.timeoutMilliseconds = min(policy.timeoutMilliseconds, policy.firstAnswerMilliseconds)
+        return policy
+    }
+
     /// What to do after a failure that taught nothing.
-    mutating func next(after failure: S3Failure, elapsedMilliseconds: Int64, random: Double) -> Step {
+    mutating func next(
+        after failure: S3Failure, elapsedMilliseconds: Int64, random: Double, hasAnswered: Bool
+    ) -> Step {
         let wasReached = failure.status != 0
         if !wasReached || failure.status >= 500 || failure.status == 408 || failure.status == 200 { isUncertain = true }
         needsFreshConnection = !wasReached || failure.status >= 500
@@ -91,7 +101,9 @@ struct S3Attempts: Sendable {
             guard resent < Self.maximumResent else { return .giveUp }
             resent += 1
         }
-        let pause = policy.pause(
+        // Who has answered before may be under repair.
+        if !hasAnswered, failure.connectFailure?.isCertain == true { return .giveUp }
+        let pause = policy(after: failure, hasAnswered: hasAnswered).pause(
             after: failure.error, attempt: number, elapsedMilliseconds: elapsedMilliseconds, random: random,
             asked: failure.askedPauseMilliseconds)
         return pause.map { .wait(milliseconds: $0) } ?? .giveUp

@@ -17,14 +17,16 @@ final class S3Client: Sendable {
     private let signingKeys = SigningKeys()
     private let budget: Mutex<RetryBudget>
     private let onTrouble: (@Sendable (StoreTrouble) -> Void)?
+    private let contact: S3Contact
+    let counters = StoreCounters()
 
     /// Longer than the usual stall limit, for requests that the store works on in silence.
     private static let slowStall: Int64 = 300_000
 
     init(
         keys: S3KeySpace, endpoint: S3Endpoint, options: S3Options, policy: RetryPolicy, transport: any HTTPTransport,
-        credentials: (any AWSCredentialsProvider)?, memory: S3BucketMemory, clock: ClockSkew,
-        environment: Environment, onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil
+        credentials: (any AWSCredentialsProvider)?, memory: S3BucketMemory, contact: S3Contact,
+        clock: ClockSkew, environment: Environment, onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil
     ) {
         self.keys = keys
         home = endpoint
@@ -33,6 +35,7 @@ final class S3Client: Sendable {
         self.transport = transport
         provider = credentials
         self.memory = memory
+        self.contact = contact
         self.clock = clock
         self.environment = environment
         self.onTrouble = onTrouble
@@ -52,33 +55,42 @@ final class S3Client: Sendable {
         let bytes = Mutex(ByteProgress(now: environment.bootMilliseconds()))
         var redirect: HTTPURL?
         var rejected: AWSCredentials?
+        let id = contact.begin()
+        defer { contact.ended(id) }
         while true {
             try progress.checkCancelled()
             attempts.begin()
             bytes.withLock { $0.beginTry(at: operation.receipt?.current.length ?? 0) }
             let endpoint = self.endpoint
+            let shown = shown(operation, endpoint)
             var used: AWSCredentials?
+            var address: HTTPURL?
             var failure: S3Failure
             do throws(StorageError) {
                 used = try await credentials(for: operation, rejected: rejected, progress: progress)
                 rejected = nil
                 var request = try prepare(operation, endpoint, redirect, used)
                 request.usesFreshConnection = attempts.needsFreshConnection
+                address = request.url
+                counters.send(isRepeated: attempts.number > 1)
                 let response = try await transport.send(
                     request, timeouts: timeouts(operation), progress: progress
-                ) { [environment] count in
+                ) { [environment, counters] count, way in
                     let now = environment.bootMilliseconds()
                     bytes.withLock { $0.move(count, now: now) }
+                    counters.move(count, way)
                 }
-                switch S3Verdict.of(response, operation: operation, shown: shown(operation, endpoint)) {
+                contact.heard()
+                switch S3Verdict.of(response, operation: operation, shown: shown) {
                 case .success(let document):
                     budget.withLock { $0.succeeded(now: environment.bootMilliseconds()) }
+                    contact.answered(id, shown, tries: attempts.number, environment: environment)
                     return .success(S3Success(response: response, document: document, attempts: attempts.number))
                 case .failure(let answered): failure = answered
                 }
             } catch {
                 try progress.checkCancelled()
-                failure = S3Failure(error, shown: shown(operation, endpoint))
+                failure = S3Failure(error, shown: shown)
             }
             let now = environment.now() + clock.offset
             let lesson = attempts.lesson(
@@ -94,15 +106,33 @@ final class S3Client: Sendable {
             }
             tell(of: failure)
             let idle = environment.bootMilliseconds() - bytes.withLock { $0.advancedAt }
-            switch attempts.next(after: failure, elapsedMilliseconds: idle, random: random()) {
+            let hasAnswered = contact.hasAnswered
+            switch attempts.next(
+                after: failure, elapsedMilliseconds: idle, random: random(), hasAnswered: hasAnswered)
+            {
             case .again: break
             case .wait(let pause):
+                contact.failed(
+                    id,
+                    S3Contact.Failing(
+                        shown: shown, error: redacted(failure.error, used), tries: attempts.number, idle: idle,
+                        policy: attempts.policy(after: failure, hasAnswered: hasAnswered)),
+                    environment: environment)
                 let waited = try await rest(pause, progress)
                 bytes.withLock { $0.excuse(waited) }
             case .giveUp:
                 failure.error.details.append(("attempts", JSONValue(attempts.number)))
                 failure.error = redacted(failure.error, used)
-                guard failure.status != 0 else { throw failure.error }
+                guard failure.status != 0 else {
+                    if let address, let cause = failure.connectFailure, !hasAnswered || cause.isCertain {
+                        failure.error.message += S3Contact.explanation(
+                            cause, url: address, tries: attempts.number, elapsed: idle)
+                    }
+                    throw failure.error
+                }
+                if !failure.error.isRetryable {
+                    contact.answered(id, shown, tries: attempts.number, environment: environment)
+                }
                 return .refusal(
                     S3Refusal(
                         status: failure.status, code: failure.code, error: failure.error,
@@ -198,25 +228,40 @@ final class S3Client: Sendable {
 
     /// Tells whoever bounds the requests.
     func tell(of failure: S3Failure) {
-        if failure.remedy == .slowDown { onTrouble?(.throttled) }
+        if failure.remedy == .slowDown {
+            counters.throttle()
+            onTrouble?(.throttled)
+        }
         if failure.status == 0, failure.error.code == .timeout || failure.error.isRetryable { onTrouble?(.timedOut) }
     }
 
     /// For an operation that goes on in rounds.
-    func rounds() -> S3Rounds { S3Rounds(policy: policy, now: environment.bootMilliseconds()) }
+    func rounds() -> S3Rounds {
+        S3Rounds(policy: policy, id: contact.begin(), now: environment.bootMilliseconds())
+    }
+
+    /// There are no more rounds.
+    func end(_ rounds: S3Rounds) { contact.ended(rounds.id) }
 
     /// The pause between two rounds, as between tries; `error`, with the number of tries, when there is to be no further one.
     func pause(
-        _ rounds: inout S3Rounds, after error: StorageError, tries: Int = 1, asked: Int64? = nil, progress: Progress
+        _ rounds: inout S3Rounds, _ operation: S3Operation, after error: StorageError, tries: Int = 1,
+        asked: Int64? = nil, progress: Progress
     ) async throws(StorageError) {
-        let pause = rounds.pause(
-            after: error, tries: tries, asked: asked, now: environment.bootMilliseconds(), random: random())
+        let now = environment.bootMilliseconds()
+        let pause = rounds.pause(after: error, tries: tries, asked: asked, now: now, random: random())
         guard let pause else {
             var error = error
             error.details.removeAll { $0.key == "attempts" }
             error.details.append(("attempts", JSONValue(rounds.tries)))
             throw error
         }
+        contact.failed(
+            rounds.id,
+            S3Contact.Failing(
+                shown: shown(operation, endpoint), error: error, tries: rounds.tries, idle: now - rounds.advancedAt,
+                policy: rounds.policy),
+            environment: environment)
         rounds.excuse(try await rest(pause, progress))
     }
 

@@ -89,6 +89,7 @@ extension S3Store {
     private func deleteBatch(_ wholes: [String], progress: Progress) async throws(StorageError) -> Bool {
         var rest = wholes
         var rounds = client.rounds()
+        defer { client.end(rounds) }
         // Those that failed for a reason that passes are asked for again, after a pause; each round is a request with its own
         // tries.
         while true {
@@ -116,7 +117,7 @@ extension S3Store {
                 if rest.count > 1 { reason.error.message += ", and of \(rest.count - 1) more" }
                 client.tell(of: reason)
                 try await client.pause(
-                    &rounds, after: reason.error, asked: reason.askedPauseMilliseconds, progress: progress)
+                    &rounds, operation, after: reason.error, asked: reason.askedPauseMilliseconds, progress: progress)
             }
         }
     }

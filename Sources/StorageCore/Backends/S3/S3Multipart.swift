@@ -114,6 +114,7 @@ extension S3Store {
         operation.isSlow = true
         operation.attempts = Self.triesBeforeLook
         var rounds = client.rounds()
+        defer { client.end(rounds) }
         while true {
             let outcome: S3Outcome
             do throws(StorageError) {
@@ -122,7 +123,8 @@ extension S3Store {
                 guard error.isRetryable, error.code != .cancelled else { throw error }
                 // No answer so far. A try may have done it; if not, the others take the time that an upload has.
                 if try await isConfirmed(key, size, crc32c, progress: progress) { return }
-                try await client.pause(&rounds, after: error, tries: operation.attempts ?? 1, progress: progress)
+                try await client.pause(
+                    &rounds, operation, after: error, tries: operation.attempts ?? 1, progress: progress)
                 operation.attempts = 1
                 continue
             }
@@ -147,7 +149,7 @@ extension S3Store {
                     throw error(.notFound, key, "can no longer be put together: the store has dropped its upload")
                 }
                 try await client.pause(
-                    &rounds, after: refusal.error, tries: operation.attempts ?? 1,
+                    &rounds, operation, after: refusal.error, tries: operation.attempts ?? 1,
                     asked: refusal.askedPauseMilliseconds,
                     progress: progress)
                 operation.attempts = 1

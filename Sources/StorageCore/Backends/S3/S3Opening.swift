@@ -3,12 +3,11 @@ extension S3Store {
     ///
     /// `query` is that of the URI, `storageOptions` a JSON object that wins over it; AWS's environment variables and
     /// configuration files say what neither does. Conditional writes are tried in `probesBelow`, a directory below the prefix.
-    /// `retryTimeoutMilliseconds` holds without `retry_timeout_s`. Fails with
+    /// `patience` holds without `retry_timeout_s`. Fails with
     /// INVALID_ARGUMENT, also for a proxy's URL in the environment that is none. `onTrouble` is told when the store asks to slow down and when connections break.
     static func open(
         bucket: String, prefix: String, probesBelow: String = "", query: [(key: String, value: String)],
-        storageOptions: JSONValue?,
-        retryTimeoutMilliseconds: Int64, environment: Environment,
+        storageOptions: JSONValue?, patience: StorePatience, environment: Environment,
         onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil
     ) throws(StorageError) -> S3Store {
         let options = try S3Options(query: query, storageOptions: storageOptions)
@@ -31,20 +30,19 @@ extension S3Store {
         return try open(
             bucket: bucket, prefix: prefix, options: options.following(settings),
             settings: S3Endpoint.Settings(settings),
-            probesBelow: probesBelow, retryTimeoutMilliseconds: retryTimeoutMilliseconds,
-            transport: CurlTransport(tls: tls, proxies: proxies),
+            probesBelow: probesBelow, patience: patience, transport: CurlTransport(tls: tls, proxies: proxies),
             credentials: options.isAnonymous ? nil : try request.provider(.shared), environment: environment,
             onTrouble: onTrouble)
     }
 
-    /// The same with everything that touches the world given. Without `memory` what is found out about the bucket is shared
-    /// by the process.
+    /// The same with everything that touches the world given. Without `memory` and `contact` what is found out about
+    /// the bucket and its server is shared by the process.
     static func open(
         bucket: String, prefix: String, options: S3Options, settings: S3Endpoint.Settings = .init(),
-        probesBelow: String = "",
-        retryTimeoutMilliseconds: Int64, firstPauseMilliseconds: Int64 = 100, transport: any HTTPTransport,
+        probesBelow: String = "", patience: StorePatience, firstPauseMilliseconds: Int64 = 100,
+        transport: any HTTPTransport,
         credentials: (any AWSCredentialsProvider)?, environment: Environment, memory: S3BucketMemory? = nil,
-        onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil
+        contact: S3Contact? = nil, onTrouble: (@Sendable (StoreTrouble) -> Void)? = nil
     ) throws(StorageError) -> S3Store {
         let endpoint = try S3Endpoint(bucket: bucket, options: options, settings: settings)
         if case .byCustomer? = options.encryption, endpoint.scheme == "http", !endpoint.isLoopback {
@@ -54,13 +52,14 @@ extension S3Store {
                 details: [("name", "sse_customer_key"), ("allowed", "https")])
         }
         var policy = RetryPolicy(
-            timeoutMilliseconds: options.retryTimeoutMilliseconds ?? retryTimeoutMilliseconds,
+            timeoutMilliseconds: options.retryTimeoutMilliseconds ?? patience.retryMilliseconds,
+            firstAnswerMilliseconds: options.retryTimeoutMilliseconds ?? patience.firstAnswerMilliseconds,
             firstPauseMilliseconds: firstPauseMilliseconds)
         policy.attempts = options.maximumRetries.map { $0 + 1 }
         let client = S3Client(
             keys: S3KeySpace(prefix: prefix, bucket: bucket), endpoint: endpoint, options: options, policy: policy,
-            transport: transport, credentials: credentials, memory: memory ?? .shared(endpoint), clock: ClockSkew(),
-            environment: environment, onTrouble: onTrouble)
+            transport: transport, credentials: credentials, memory: memory ?? .shared(endpoint),
+            contact: contact ?? .shared(endpoint), clock: ClockSkew(), environment: environment, onTrouble: onTrouble)
         return S3Store(client, probesBelow: probesBelow)
     }
 }

@@ -1,13 +1,16 @@
 /// Rounds of requests for one purpose, each with tries of its own, between which something is looked at or left out: one
 /// backoff and one limit of time for all of them. Pure: times and random numbers come in.
 struct S3Rounds: Sendable {
-    private let policy: RetryPolicy
+    let policy: RetryPolicy
+    /// Tells it apart from other operations (`S3Contact`).
+    let id: Int
     /// Tries of all rounds since something got further.
     private(set) var tries = 0
-    private var advancedAt: Int64
+    private(set) var advancedAt: Int64
 
-    init(policy: RetryPolicy, now: Int64) {
+    init(policy: RetryPolicy, id: Int, now: Int64) {
         self.policy = policy
+        self.id = id
         advancedAt = now
     }
 

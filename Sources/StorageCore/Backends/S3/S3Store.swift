@@ -27,6 +27,8 @@ final class S3Store: ObjectStore {
             owner: ObjectIdentifier(client), bytesPerSecond: options.bandwidthBytesPerSecond)
     }
 
+    var counters: StoreCounters { client.counters }
+
     var capabilities: ObjectStoreCapabilities {
         let facts = client.memory.current
         return ObjectStoreCapabilities(

@@ -64,6 +64,8 @@ struct S3Failure: Sendable {
     var date: Double?
     /// The answer had S3's form.
     var isDocument = false
+    /// Why there was no answer, if it was for want of a connection.
+    var connectFailure: ConnectFailure?
 
     /// `status` is that of the answer, or what a late error would have had.
     init(_ response: HTTPResponse, _ document: S3ErrorDocument?, status: Int, shown: S3Shown) {
@@ -101,6 +103,7 @@ struct S3Failure: Sendable {
         status = 0
         code = ""
         remedy = failure.isRetryable ? .retry : .none
+        connectFailure = ConnectFailure(failure)
         var details: [(key: String, value: JSONValue)] = [
             ("operation", .string(shown.operation)), ("path", .string(shown.path)),
             ("endpoint", .string(shown.endpoint)),
