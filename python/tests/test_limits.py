@@ -115,6 +115,13 @@ def test_waiting_for_room_that_comes_goes_on(open_run, directory) -> None:
     assert run.stats["staged_bytes"] == 0
 
 
+def test_a_run_on_a_disk_asks_no_store(open_run, directory) -> None:
+    run = open_run()
+    assert run.report({"step": 0}, Checkpoint(directory())).wait() is not None
+    counters = ("requests", "retries", "throttled", "bytes_sent", "bytes_received")
+    assert [run.stats[name] for name in counters] == [0] * 5
+
+
 def test_a_moved_directory_needs_no_room(open_run, directory) -> None:
     run = open_run(staging_max_bytes=10, when_full="error")
     assert run.report({}, Checkpoint(directory()), delete_local_checkpoint_after_upload=True).wait() is not None
