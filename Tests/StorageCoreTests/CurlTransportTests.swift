@@ -143,6 +143,20 @@ struct CurlTransportTests {
         #expect(!error.isRetryable && error.detailsDocument["announced_bytes"]?.intValue == count)
     }
 
+    @Test(arguments: [99, 101])
+    func `a page in place of an object may be another one the next time`(count: Int) async throws {
+        let server = try LoopbackServer()
+        let fixture = try TreeFixture()
+        let file = try OpenFile(fixture.at("out"), O_RDWR | O_CREAT)
+        let error = try await failure { () async throws(StorageError) in
+            var request = HTTPRequest("GET", server.url("/bytes", query: "\(count)&page"))
+            request.sink = .file(file, offset: 0, length: 100)
+            return try await send(request)
+        }
+        #expect(error.code == .network && error.isRetryable)
+        #expect(error.detailsDocument["announced_bytes"] == nil)
+    }
+
     @Test func `a connection that breaks in the middle is an error, retryable`() async throws {
         let server = try LoopbackServer()
         let error = try await failure { () async throws(StorageError) in

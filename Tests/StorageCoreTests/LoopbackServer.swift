@@ -109,10 +109,10 @@ final class LoopbackServer: @unchecked Sendable {
                         if "range" in named:
                             first, _, last = named["range"].removeprefix("bytes=").partition("-")
                             body, status = body[int(first) : int(last) + 1], 206
-                        if len(values) > 1:
+                        if len(values) > 1 and values[1] != "page":
                             send(status, body[: int(values[1].split("=")[1])], announced=len(body))
                             return
-                        send(status, body)
+                        send(status, body, extra="" if "page" in values else 'ETag: "e"\r\n')
                     elif path == "/stall":
                         send(200, b"x" * int(values[0]), announced=int(values[0]) + 1)
                         stream.read(1)

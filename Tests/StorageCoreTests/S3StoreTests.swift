@@ -464,12 +464,28 @@ import Testing
         }
         let bytes = try await s3.store.bytes("k")
         #expect(bytes == Array("hello".utf8))
-        let bad = try ScriptedS3 { _, _ in HTTPResponse(200, ["x-amz-checksum-crc32c": good], "hellO") }
+        let bad = try ScriptedS3 { _, _ in
+            HTTPResponse(200, ["etag": "\"e\"", "x-amz-checksum-crc32c": good], "hellO")
+        }
         let error = await failure { () async throws(StorageError) in _ = try await bad.store.bytes("k") }
         #expect(error?.code == .checksum && bad.lines.count == 3)
-        let composite = try ScriptedS3 { _, _ in HTTPResponse(200, ["x-amz-checksum-crc32c": "AAAAAA==-2"], "hellO") }
+        let composite = try ScriptedS3 { _, _ in
+            HTTPResponse(200, ["etag": "\"e\"", "x-amz-checksum-crc32c": "AAAAAA==-2"], "hellO")
+        }
         let unknown = try await composite.store.bytes("k")
         #expect(unknown == Array("hellO".utf8))
+    }
+
+    /// Taken for a record it would be a damaged one, and a job that goes on from another checkpoint.
+    @Test(arguments: ["<Error><Code>InternalError</Code></Error>", "<html>log in</html>", ""])
+    func `P5 an error or a page that comes with 200 is no object`(body: String) async throws {
+        let s3 = try ScriptedS3 { _, number in
+            number == 0 ? HTTPResponse(200, [:], body) : HTTPResponse(200, ["etag": "\"e\""], "hello")
+        }
+        #expect(try await s3.store.bytes("k") == Array("hello".utf8))
+        let bad = try ScriptedS3 { _, _ in HTTPResponse(200, [:], body) }
+        let error = await failure { () async throws(StorageError) in _ = try await bad.store.bytes("k") }
+        #expect(error?.code == .network && error?.detailsDocument["operation"] == "GetObject")
     }
 
     @Test func `P1 another server's 404 does not mean that there is no object`() async throws {
@@ -630,7 +646,7 @@ import Testing
     }
 
     @Test func `nobody's requests carry no signature`() async throws {
-        let transport = ScriptedTransport { _, _ in HTTPResponse(200, [:], "x") }
+        let transport = ScriptedTransport { _, _ in HTTPResponse(200, ["etag": "\"e\""], "x") }
         let store = try S3Store.open(
             bucket: "bucket", prefix: "", options: S3Options(), patience: StorePatience(retryMilliseconds: 1),
             transport: transport,

@@ -91,12 +91,14 @@ struct HTTPResponseReader {
         }
     }
 
-    /// Bytes that were lost on the way may come with the next try; a length that the server announced will not change.
+    /// Bytes that were lost on the way may come with the next try; a length that the server announced will not change, unless it
+    /// is not that of an object: an error or a page that somebody on the way said 200 to has no ETag.
     private func wrongLength(_ shown: String, _ what: String) -> StorageError {
         let announced = headers.last { $0.name == "content-length" }.flatMap { Decimal.digits($0.value.utf8) }
         var details: [(key: String, value: JSONValue)] = [("path", .string(shown))]
         var isRetryable = true
-        if case .file(_, _, let expected) = sink, let announced, announced != expected - begun.length {
+        let isObject = headers.contains { $0.name == "etag" }
+        if isObject, case .file(_, _, let expected) = sink, let announced, announced != expected - begun.length {
             details.append(("announced_bytes", JSONValue(announced)))
             isRetryable = false
         }

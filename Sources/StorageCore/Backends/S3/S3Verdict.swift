@@ -10,7 +10,9 @@ enum S3Verdict: Sendable {
         if isSuccess {
             guard let error = document.error else {
                 // A page of a proxy, or a document that was cut off: nothing is done for all that we know.
-                if !operation.answer.admits(document) { return .failure(S3Failure.garbage(response, shown: shown)) }
+                if !operation.answer.admits(document) || isNoObject(response, operation) {
+                    return .failure(S3Failure.garbage(response, shown: shown))
+                }
                 if let sent = operation.crc32c,
                     let arrived = response["x-amz-checksum-crc32c"].flatMap(S3Checksum.decode), arrived != sent
                 {
@@ -23,6 +25,13 @@ enum S3Verdict: Sendable {
             return .failure(S3Failure(response, error, status: 500, shown: shown))
         }
         return .failure(S3Failure(response, document.error, status: response.status, shown: shown))
+    }
+
+    /// Whether content comes without what every object has: an error or a page that somebody on the way said 200 to. Taken for
+    /// a record it would be a damaged one, and a job that goes on from another checkpoint. Ranges of files are compared with
+    /// their manifest.
+    private static func isNoObject(_ response: HTTPResponse, _ operation: S3Operation) -> Bool {
+        operation.answer == .content && operation.range == nil && response["etag"] == nil
     }
 }
 
