@@ -394,6 +394,30 @@ def test_a_checkpoint_takes_few_requests(server: FaultyS3, tmp_path: Path) -> No
     assert len(counted) <= 8, "\n".join(listed)
 
 
+def test_reports_in_quick_succession_share_requests(server: FaultyS3, tmp_path: Path) -> None:
+    """P6: a checkpoint costs its own requests; metrics and index go up by the clock, however many reports there are."""
+    checkpoints = 20
+    with open_run(server.endpoint, heartbeat_s=600) as run:
+        report(run, write(tmp_path / "first", {"shard": b"x"}))
+        before, begun = server.count(), time.monotonic()
+        for step in range(checkpoints):
+            report(run, write(tmp_path / f"source-{step}", {"shard": b"x"}), {"step": step})
+        for step in range(500):
+            run.report({"step": step})
+        made = [entry.key for entry in server.entries()[before:] if entry.operation == "PutObject"]
+        took_s = time.monotonic() - begun
+    shared = dict.fromkeys(("metrics", "result.json", "progress.csv", "index.json"), 0)
+    for key in made:
+        name = "metrics" if "/metrics/" in key else key.rpartition("/")[2]
+        if name in shared:
+            shared[name] += 1
+    # Its file, its manifest, the decision, and the snapshot, which is the fence.
+    assert len(made) - sum(shared.values()) == 4 * checkpoints, made
+    # Every 5 s at most, and once a minute: docs/decisions/0003-object-store-runs.md.
+    assert shared.pop("index.json") <= 1 + took_s / 60
+    assert max(shared.values()) <= 1 + took_s / 5, shared
+
+
 def test_report_blocks_no_longer_on_a_slow_network(server: FaultyS3, tmp_path: Path) -> None:
     """P7, and the reason for all of this: ASYNC report() costs what capture costs."""
     taken = {}

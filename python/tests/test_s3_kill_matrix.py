@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from killing import Scenario, random_kills
 from s3killing import duration_of, enumerate_requests, kill_at_random, kill_at_request, request_kills
-from test_kill_matrix import SEED, assert_unbroken, report
+from test_kill_matrix import SEED, assert_struck, assert_unbroken, have_struck, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,14 +55,18 @@ def test_random_instants(
         return remove_good(directory, kill_at_random(directory, seaweedfs, numbered[1], longest_s))
 
     outcomes: list[Outcome] = []
-    # A machine that was busy when the duration was measured, and is not now, may end before every kill.
-    while not any(outcome.killed for outcome in outcomes):
-        kills = enumerate(random_kills(scenario, count, SEED), len(outcomes))
+    # A machine that was busy when the duration was measured, and is not now, may end before many a kill.
+    for turn in range(4):
+        kills = enumerate(random_kills(scenario, count, SEED + turn), len(outcomes))
         with ThreadPoolExecutor(2) as pool:
-            outcomes += pool.map(one, kills)
+            latest = list(pool.map(one, kills))
+        outcomes += latest
+        if have_struck(latest):
+            break
         longest_s /= 2
     say(report(f"SeaweedFS, {scenario.name}", outcomes, started))
     assert_unbroken(outcomes)
+    assert_struck(latest)
 
 
 @pytest.mark.parametrize("most", [12, pytest.param(10_000, marks=pytest.mark.long)])
@@ -81,4 +85,4 @@ def test_every_kind_of_request(
         outcomes.append(remove_good(directory, kill_at_request(directory, kill, request, occurrence)))
     say(report(f"requests, {scenario.name}", outcomes, started))
     assert_unbroken(outcomes)
-    assert sum(outcome.killed for outcome in outcomes) >= len(outcomes) // 2
+    assert_struck(outcomes)
