@@ -54,6 +54,94 @@ import Testing
         }.count
     }
 
+    // MARK: - The log
+
+    @Test func `P14 a line is in the log when report() returns, whatever the store does`() async throws {
+        let fixture = fixture
+        let isAway = Flag()
+        var takeover = Takeover(
+            options: fixture.options("a"), environment: .system, engine: .shared, progress: Progress())
+        takeover.opener = try RunFixtureView(fixture) { _, _ throws(StorageError) in
+            if isAway.isSet { throw StorageError(.permissionDenied, "away") }
+        }.opener
+        let run = try await TrainingRun.open(takeover)
+        try await run.metrics.publishAll()
+        isAway.raise()
+        for number in 0..<3 {
+            let source = number == 1 ? try fixture.source("with a checkpoint") : nil
+            let report = try run.report(
+                metricsJSON: Array(#"{"n":\#(number)}"#.utf8), directory: source, options: ReportOptions())
+            try report.waitCaptured(Deadline(timeoutMilliseconds: 600_000))
+            // As of a process that is killed right here.
+            let log = try OpenFile(Path.join(run.opened.workspace, RunLayout.metrics + "1-0-0.jsonl"), O_RDONLY)
+            let bytes = try log.readAll(limit: 1 << 20)
+            let rows = MetricsHistory.rows(bytes, of: MetricsSegmentName(epoch: 1, rank: 0, number: 0))
+            #expect(rows.map { $0.metrics["n"]?.intValue } == Array(0...number) && bytes.last == 0x0A)
+        }
+        try fixture.kill(run)
+        #expect(try await rows() == [])
+        try await visit("a")
+        #expect(try await rows() == ["1.0", "1.1", "1.2"])
+    }
+
+    @Test func `P14 half a line on this machine's disk is not sent, and no later one with it`() async throws {
+        let run = try await train()
+        _ = try run.report(metricsJSON: Array("{}".utf8), directory: nil, options: ReportOptions())
+        let log = Path.join(run.opened.workspace, RunLayout.metrics + "1-0-0.jsonl")
+        func append(_ text: String) throws {
+            let file = try OpenFile(log, O_WRONLY | O_APPEND)
+            try file.write(Array(text.utf8))
+            try file.close()
+        }
+        // The kernel has taken down half of a write so far.
+        try append(#"{"index":1,"#)
+        try await run.metrics.publishAll()
+        let key = RunLayout.metrics + "1-0-0.jsonl"
+        let sent = try fixture.text(key)
+        #expect(sent.hasSuffix("\n") && !sent.contains(#""index":1"#))
+        #expect(try fixture.text(RunLayout.results).hasSuffix("\n"))
+        try append(#""time":1,"metrics":{}}"# + "\n")
+        try await run.metrics.publishAll()
+        #expect(try fixture.text(key).hasPrefix(sent))
+        #expect(try await rows() == ["1.0", "1.1"])
+        try fixture.kill(run)
+    }
+
+    /// Every length that another program can have left of either file, and what it may have written behind it.
+    @Test(arguments: ["a", "b"]) func `derived files end with a whole line: any torn end is cut off and derived again`(
+        host: String
+    ) async throws {
+        let run = try await train()
+        for text in [#"{"a":"x,\"y\"\n"}"#, "{}", #"{"a":"z"}"#] {
+            _ = try run.report(metricsJSON: Array(text.utf8), directory: nil, options: ReportOptions())
+        }
+        try fixture.close(run)
+        let names = [RunLayout.results, "progress.csv"]
+        let whole = try names.map { try fixture.text($0) }
+        for (name, text) in zip(names, whole) {
+            for length in stride(from: 0, to: text.utf8.count, by: 61) {
+                var torn = Array(text.utf8.prefix(length))
+                if length % 2 == 0 { torn += Array("\0\0\0\n\0\0".utf8) }
+                fixture.memory.place("storage/run/\(name)", torn)
+                try await visit(host)
+                #expect(try fixture.text(name) == text, "\(name) at \(length)")
+            }
+        }
+        #expect(try names.map { try fixture.text($0) } == whole)
+    }
+
+    @Test func `rows tell who reported them and how long that took from the launch on, also in its own files`()
+        async throws
+    {
+        let run = try await train()
+        _ = try run.report(metricsJSON: Array("{}".utf8), directory: nil, options: ReportOptions())
+        try await run.metrics.publishAll()
+        let row = try JSONParser.parse(try fixture.text(RunLayout.results))
+        #expect(row["pid"]?.intValue == Int(getpid()) && row["hostname"]?.stringValue?.isEmpty == false)
+        #expect((row["time_total_s"]?.doubleValue ?? 0) > 0)
+        try fixture.kill(run)
+    }
+
     // MARK: - A machine that never comes back
 
     @Test func `P14 the row of a durable report is read though its machine is gone`() async throws {

@@ -276,6 +276,28 @@ import Testing
         #expect(try staged(second).isEmpty && decision(begun) == nil)
     }
 
+    @Test func `P4 after a power cut what was sealed is committed; what was captured only is lost and said to be`()
+        async throws
+    {
+        let first = try await fixture.open()
+        let captured = try await fixture.leave(first, 0, .captured, content: "perhaps", bootID: "earlier")
+        try await fixture.leave(first, 1, .sealed, content: "sealed", bootID: "earlier")
+        // Whose bytes were on their way as well.
+        let sent = try await fixture.leave(first, 2, .sealed, content: "sent", bootID: "earlier")
+        try await first.checkpoints.upload(sent, as: name(1, 2), progress: Progress())
+        try fixture.kill(first)
+        let second = try await fixture.open()
+        #expect(second.recovered == [name(1, 1), name(1, 2)])
+        #expect(second.lost.map(\.name) == [name(1, 0)])
+        #expect(second.lost.first?.reason.contains("machine went down") == true)
+        #expect(try await fixture.statuses() == ["1.1 committed", "1.2 committed"])
+        #expect(try await restored(name(1, 1)) == "sealed")
+        #expect(try await restored(name(1, 2)) == "sent")
+        // Not a byte of it was sent, so there is nothing to decide.
+        #expect(try !fixture.exists(name(1, 0)) && decision(captured) == nil)
+        #expect(try staged(second).isEmpty)
+    }
+
     @Test func `an upload that was cut off goes on; one that was given up is removed (P4, P9)`() async throws {
         let first = try await fixture.open()
         let cut = try await fixture.leave(first, 0, .sealed, content: "cut")

@@ -20,29 +20,6 @@ import Testing
 
     private func wait(_ report: Report) throws { try report.wait(Deadline(timeoutMilliseconds: 600_000)) }
 
-    /// Another host takes the run over; the holder is alive, but its T counts as short.
-    private static func takeOver(_ fixture: RunFixture) async throws(StorageError) -> OpenedRun {
-        do {
-            // As `kill`, without ending anybody.
-            let epoch = try fixture.document(RunLayout.epoch(1))
-            var record = EpochRecord(epoch ?? .null)
-            record?.heartbeatMilliseconds = 10
-            if let record { try fixture.write(RunLayout.epoch(1), record.document.compact) }
-            return try await fixture.open("b")
-        } catch {
-            throw (error as? StorageError) ?? StorageError(.internal, "\(error)")
-        }
-    }
-
-    /// A box for what a hook opened.
-    private final class Newcomer: Sendable {
-        private let opened = Mutex<OpenedRun?>(nil)
-        var run: OpenedRun? {
-            get { opened.withLock { $0 } }
-            set { opened.withLock { $0 = newValue } }
-        }
-    }
-
     // MARK: - The order
 
     @Test func `a report is committed on the disk, in the snapshot and before the fence, and then it says so`()
@@ -107,7 +84,7 @@ import Testing
         let run = try await fixture.train(hook: { moment, call throws(StorageError) in
             // The snapshot is written between the rename and the look at the fence.
             guard isArmed.isSet, moment == .after, call == "replace \(RunLayout.snapshot)" else { return }
-            try await once.run { () throws(StorageError) in newcomer.run = try await Self.takeOver(fixture) }
+            try await once.run { () throws(StorageError) in try await newcomer.takeOver(fixture) }
         })
         isArmed.raise()
         let report = try begin(run, name: "c")
@@ -129,7 +106,7 @@ import Testing
         let isArmed = Flag()
         let run = try await fixture.train(hook: { moment, call throws(StorageError) in
             guard isArmed.isSet, moment == .after, call == "read \(RunLayout.fence(1))" else { return }
-            try await once.run { () throws(StorageError) in newcomer.run = try await Self.takeOver(fixture) }
+            try await once.run { () throws(StorageError) in try await newcomer.takeOver(fixture) }
         })
         try fixture.report(run, name: "before")
         isArmed.raise()
@@ -147,7 +124,7 @@ import Testing
     @Test func `a superseded holder commits nothing more and leaves what it captured to its host`() async throws {
         let fixture = fixture
         let run = try await fixture.train()
-        let second = try await Self.takeOver(fixture)
+        let second = try await Newcomer().takeOver(fixture)
         let report = try begin(run, "captured", name: "c")
         let error = #expect(throws: StorageError.self) { try wait(report) }
         #expect(error?.code == .superseded)
@@ -164,7 +141,7 @@ import Testing
         let run = try await fixture.train { $0.retention.numToKeep = 1 }
         try fixture.report(run, name: "kept")
         let before = try fixture.text(RunLayout.results)
-        let second = try await Self.takeOver(fixture)
+        let second = try await Newcomer().takeOver(fixture)
         await #expect(throws: StorageError.self) { try await run.opened.hold.renew() }
         let report = try? begin(run, name: "more")
         if let report { #expect(throws: StorageError.self) { try wait(report) } }

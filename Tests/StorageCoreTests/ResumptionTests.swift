@@ -425,39 +425,9 @@ import Testing
         #expect(try fixture.exists(name(1, 1)))
     }
 
-    /// Ray opened the run under its name and reported: directories, and the snapshot as ray 2.60 writes it, with what was
-    /// listed before as far as `num_to_keep` allows.
-    private func ray(reports names: [String], keeping limit: Int = .max) throws {
-        var entries: [(name: String, number: Int)] = []
-        var count = 0
-        if try fixture.exists(RunLayout.snapshot) {
-            let snapshot = try fixture.snapshot()
-            entries = snapshot.entries.map { ($0.physicalName, $0.reportNumber ?? 0) }
-            count = snapshot.reportCount
-        }
-        for name in names {
-            try fixture.write("\(name)/weights", "ray's")
-            entries.append((name, count))
-            count += 1
-        }
-        for entry in entries.dropLast(limit) { try System.removeTree(fixture.path(entry.name)) }
-        entries = entries.suffix(limit)
-        func result(_ name: String) -> String {
-            #"{"version":0,"checkpoint_dir_name":"\#(name)","metrics":{"loss":1.0}}"#
-        }
-        try fixture.write(
-            RunLayout.snapshot,
-            #"{"ray_version":"2.60.0","checkpoint_results":[\#(entries.map { result($0.name) }.joined(separator: ","))],"#
-                + #""checkpoint_report_indices":[\#(entries.map { String($0.number) }.joined(separator: ","))],"#
-                + #""latest_checkpoint_result":\#(entries.last.map { result($0.name) } ?? "null"),"#
-                + #""pending_training_results":[],"pending_validation_specs":[],"current_report_index":\#(count),"#
-                + #""validated_checkpoint_dir_names":[],"timed_out_validation_checkpoint_dir_names":[],"#
-                + #""failed_validation_checkpoint_dir_names":[]}"#)
-    }
-
     @Test func `P13: goes on from where Ray got to after us, and Ray from where we got to`() async throws {
         try await epoch([0, 1])
-        try ray(reports: ["checkpoint_r2", "checkpoint_r3"])
+        try fixture.ray(reports: ["checkpoint_r2", "checkpoint_r3"])
         var latest = try await fixture.latest()
         #expect(latest == "checkpoint_r3")
         var statuses = try await fixture.statuses()
@@ -487,7 +457,7 @@ import Testing
                 "1.0 committed", "1.1 committed", "checkpoint_r2 unverified", "checkpoint_r3 unverified",
                 "2.0 committed",
             ])
-        try ray(reports: ["checkpoint_r5"])
+        try fixture.ray(reports: ["checkpoint_r5"])
         let third = try await resumed()
         #expect(third == "checkpoint_r5")
         let fourth = try await resumed()
@@ -496,7 +466,7 @@ import Testing
 
     @Test func `P13: also when Ray evicted all that was ours`() async throws {
         try await epoch([0, 1])
-        try ray(reports: ["checkpoint_r2"], keeping: 1)
+        try fixture.ray(reports: ["checkpoint_r2"], keeping: 1)
         let found = try await resumed()
         #expect(found == "checkpoint_r2")
         let statuses = try await fixture.statuses()
@@ -507,7 +477,7 @@ import Testing
         let opened = try await epoch([0])
         let attempt = try await fixture.leave(opened, 1, .sealed, hasJournal: false)
         _ = try opened.store.commit(attempt, as: name(1, 1))
-        try ray(reports: ["checkpoint_r1"])
+        try fixture.ray(reports: ["checkpoint_r1"])
         let found = try await resumed()
         #expect(found == "checkpoint_r1")
         let statuses = try await fixture.statuses()
@@ -518,7 +488,7 @@ import Testing
         damage: String
     ) async throws {
         try await epoch([0, 1])
-        try ray(reports: ["checkpoint_r2", "checkpoint_r3"])
+        try fixture.ray(reports: ["checkpoint_r2", "checkpoint_r3"])
         try System.removeTree(fixture.path("checkpoint_r3"))
         if damage == "empty" { try System.makeDirectory(fixture.path("checkpoint_r3")) }
         let found = try await resumed()
@@ -531,7 +501,7 @@ import Testing
 
     @Test func `P13: an epoch that died between its record and its snapshot has had its say`() async throws {
         try await epoch([0, 1])
-        try ray(reports: ["checkpoint_r2"])
+        try fixture.ray(reports: ["checkpoint_r2"])
         await #expect(throws: StorageError.self) {
             _ = try await fixture.open(
                 change: { $0.resumeFrom = name(1, 0) },
@@ -544,7 +514,7 @@ import Testing
         #expect(try fixture.snapshot().ours == nil)
         var found = try await resumed()
         #expect(found == "1.0")
-        try ray(reports: ["checkpoint_r3"])
+        try fixture.ray(reports: ["checkpoint_r3"])
         found = try await resumed()
         #expect(found == "checkpoint_r3")
     }

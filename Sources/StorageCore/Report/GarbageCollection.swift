@@ -85,6 +85,7 @@ public struct GarbageCollection: Sendable {
         _ progress: Progress
     ) async throws(StorageError) -> JSONValue {
         let reader = RunReader(backend: backend)
+        let seen = try await reader.epochs().lastEpochNumber
         let live = try await liveEpoch(reader, backend, runID: runID, progress)
         let state = try await reader.read()
         // Its workspace may not be there; what waits in it is for drain.
@@ -106,7 +107,8 @@ public struct GarbageCollection: Sendable {
         let items = try await ObjectLeftovers(store, backend, clock, progress)?.find(state) ?? []
         for item in items {
             try progress.checkCancelled()
-            if let epoch = item.epoch, epoch == live || epoch > state.lastEpochNumber {
+            // A trainer that started since is alive: nothing was seen of it.
+            if let epoch = item.epoch, epoch == live || epoch > seen {
                 note(item.key, item.bytes, "its trainer is alive", false)
                 continue
             }
@@ -126,7 +128,8 @@ public struct GarbageCollection: Sendable {
             }
             let listing = try await objects.list(decision.physicalName + "/", delimited: false, progress: progress)
             let bytes = ByteSum.of(listing.objects.lazy.map(\.size))
-            if live != nil {
+            let last = try await reader.epochs().lastEpochNumber
+            if live != nil || last > seen {
                 note(decision.physicalName, bytes, "evicted; the live trainer removes it", false)
                 continue
             }

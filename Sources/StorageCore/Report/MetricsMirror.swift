@@ -9,7 +9,8 @@ struct MetricsMirror: Sendable {
     let backend: any StorageBackend
     let store: ObjectCheckpointStore
     let log: MetricsLog
-    let epoch: Int
+    /// This launch.
+    let epoch: EpochRecord
     let environment: Environment
     let engine: Engine
     /// `result.json` and `progress.csv` go to a store as a whole, through memory: up to this length.
@@ -72,7 +73,7 @@ struct MetricsMirror: Sendable {
 
     /// Of earlier launches: our own are in our log. In the order of reports.
     private func missingRows() throws(StorageError) -> [MetricsRow] {
-        let rows = store.decisions.compactMap { MetricsRow($0) }.filter { $0.sequence.epoch < epoch }
+        let rows = store.decisions.compactMap { MetricsRow($0) }.filter { $0.sequence.epoch < epoch.number }
         if rows.isEmpty { return [] }
         let there = try MetricsHistory.reports(runDirectory: workspace)
         return MetricsHistory.ordered(rows.filter { !there.contains($0.sequence) })
@@ -93,6 +94,8 @@ struct MetricsMirror: Sendable {
     private func fetchEpochs(_ missing: [MetricsRow]) async throws(StorageError) {
         var epochs = Set(missing.map(\.sequence.epoch))
         for segment in try MetricsSegmentName.list(runDirectory: workspace) { epochs.insert(segment.epoch) }
+        // Its segment is made by its first report.
+        try write(RunLayout.epoch(epoch.number), epoch.document.compactBytes)
         var keys: [String] = []
         for epoch in epochs.sorted() where try size(RunLayout.epoch(epoch)) == nil {
             keys.append(RunLayout.epoch(epoch))

@@ -21,7 +21,7 @@ final class MetricsRecorder: Sendable {
         files = ResultFiles(runDirectory: opened.workspace, runID: opened.runID)
         publisher = (opened.checkpoints as? ObjectCheckpointStore).map { [log] store in
             let mirror = MetricsMirror(
-                backend: opened.backend, store: store, log: log, epoch: opened.hold.epoch.number,
+                backend: opened.backend, store: store, log: log, epoch: opened.hold.epoch,
                 environment: environment, engine: engine, derivedLimit: options.largestDerivedBytes)
             return MetricsPublisher(
                 backend: opened.backend, mirror: mirror, hold: opened.hold, environment: environment)

@@ -13,6 +13,7 @@ extension RunReader {
             }
         }
         var others: [String] = []
+        var undecided: [String] = []
         var claims: Set<[UInt8]>?
         for name in try await backend.list("") where name.utf8.last == UInt8(ascii: "/") {
             let directory = String(name.dropLast())
@@ -21,12 +22,32 @@ extension RunReader {
                 claims = Set(try await backend.list(RunLayout.names).map { Array($0.utf8) })
             }
             if Self.isOurs(directory, epochs: state.takenEpochs, claims: claims ?? []) {
-                state.undecided.append(directory)
+                undecided.append(directory)
             } else {
                 others.append(directory)
             }
         }
+        let copies = try await copies(among: undecided, runID: state.runID)
+        for (directory, isCopy) in zip(undecided, copies) {
+            if isCopy { others.append(directory) } else { state.undecided.append(directory) }
+        }
         return others
+    }
+
+    /// Whether they are checkpoints that somebody has copied to where one of ours might stand: their manifests say what they
+    /// were. Never taken for our own unfinished work, which is removed one day.
+    private func copies(among directories: [String], runID: String?) async throws(StorageError) -> [Bool] {
+        let found = Slots<Bool>(count: directories.count)
+        try await Engine.shared.forEach(Array(directories.indices), limit: 32) { index throws(StorageError) in
+            let key = "\(directories[index])/\(RunLayout.manifest)"
+            guard let object = try await backend.read(key, limit: Manifest.maximumBytes),
+                let head = try? JSONParser.parseHead(object.bytes, upTo: "files"),
+                let manifest = ManifestSummary(.object(head))
+            else { return }
+            let isInPlace = manifest.physicalName.utf8.elementsEqual(directories[index].utf8)
+            found.set(index, manifest.runID != runID || !isInPlace)
+        }
+        return found.takeAll().map { $0 ?? false }
     }
 
     /// Whether only this run makes a directory of that name.
