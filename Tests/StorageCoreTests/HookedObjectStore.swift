@@ -40,10 +40,12 @@ struct HookedObjectStore: ObjectStore {
     }
 
     func get(
-        _ key: String, range: Range<Int>, version: String?, into file: OpenFile, shift: Int, progress: Progress
+        _ key: String, range: Range<Int>, of size: Int?, version: String?, into file: OpenFile, shift: Int,
+        progress: Progress
     ) async throws(StorageError) -> [UInt32] {
         try await around(.getRange, key) { () throws(StorageError) in
-            try await inner.get(key, range: range, version: version, into: file, shift: shift, progress: progress)
+            try await inner.get(
+                key, range: range, of: size, version: version, into: file, shift: shift, progress: progress)
         }
     }
 

@@ -231,6 +231,14 @@ import Testing
         #expect(await code("absent", 0..<0, nil) == .notFound)
         #expect(await code("c", 10..<13, nil) == .checksum)
         #expect(await code("c", 2..<13, nil) != nil)
+        // Grown: the beginning is there, and is not the whole.
+        for (size, expected) in [(4, nil), (3, .checksum)] as [(Int, StorageError.Code?)] {
+            let error = await failure { () async throws(StorageError) in
+                _ = try await store.get(
+                    "c", range: 0..<3, of: size, version: nil, into: file, shift: 0, progress: progress)
+            }
+            #expect(error?.code == expected)
+        }
     }
 
     // MARK: - Uploads in parts

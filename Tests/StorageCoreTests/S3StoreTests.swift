@@ -563,6 +563,37 @@ import Testing
         }
         #expect(try await range(page, 2..<8).bytes == "cdefgh")
         #expect(page.transport.requests.map { $0["Range"] } == ["bytes=2-7", "bytes=2-7"])
+        // Nor what is of another range, or of nobody knows which.
+        for said in ["bytes 0-5/9", "bytes 2-6/9", "bytes 2-7", "bytes 2-7/7", "bytes 9-2/9", ""] {
+            let other = try ScriptedS3 { _, number in
+                switch number {
+                case 0: HTTPResponse(206, ["content-range": "bytes 2-7/9", "x-broken": "yes"], "c")
+                case 1: HTTPResponse(206, ["content-range": said, "x-broken": "yes"], "xyz")
+                default: HTTPResponse(206, ["content-range": "bytes 3-7/9"], "defgh")
+                }
+            }
+            #expect(try await range(other, 2..<8).bytes == "cdefgh", "\(said)")
+            #expect(other.transport.requests.map { $0["Range"] } == ["bytes=2-7", "bytes=3-7", "bytes=3-7"])
+        }
+    }
+
+    @Test func `P5 an object of another size than is known is damage, though the range is there`() async throws {
+        let file = try scratchFile()
+        for (answer, size, isGood) in [
+            (HTTPResponse(206, ["content-range": "bytes 0-2/3"], "abc"), 3, true),
+            (HTTPResponse(206, ["content-range": "bytes 0-2/*"], "abc"), 3, true),
+            (HTTPResponse(200, [:], "abc"), 3, true),
+            (HTTPResponse(206, ["content-range": "bytes 0-2/9"], "abc"), 3, false),
+            (HTTPResponse(206, ["content-range": "bytes 0-2/9"], "abc"), 12, false),
+            (HTTPResponse(200, [:], "abc"), 9, false),
+        ] {
+            let s3 = try ScriptedS3 { _, _ in answer }
+            let error = await failure { () async throws(StorageError) in
+                _ = try await s3.store.get(
+                    "k", range: 0..<3, of: size, version: nil, into: file, shift: 0, progress: progress)
+            }
+            #expect(isGood ? error == nil : error?.code == .checksum, "\(answer) \(size)")
+        }
     }
 
     @Test func `P7 an object that is replaced all the time is an error, not a loop`() async throws {

@@ -33,7 +33,7 @@ final class ScriptedTransport: HTTPTransport {
 
     /// As a real transport; an answer with `x-broken` breaks off behind its body.
     private static func read(_ response: HTTPResponse, _ request: HTTPRequest) throws(StorageError) -> HTTPResponse {
-        var reader = HTTPResponseReader(request.sink, after: request.receipt?.current ?? HTTPReceipt.State())
+        var reader = HTTPResponseReader(request)
         var lines = ["HTTP/1.1 \(response.status) Some"] + response.headers.map { "\($0.name): \($0.value)" }
         let isBroken = response["x-broken"] != nil
         if !isBroken { lines.append("content-length: \(response.body.count)") }

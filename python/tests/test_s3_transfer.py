@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from servers.faulty import Action, FaultyS3
-from stores import MIB, open_run, report, restored, signed_for, write
+from stores import MIB, files_of, open_run, report, restored, signed_for, write
 
-from raystorage import Checkpoint
+from raystorage import Checkpoint, ChecksumError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,6 +208,29 @@ def test_of_a_broken_range_only_the_rest_is_fetched(server: FaultyS3, tmp_path: 
     begun = int(ranges[1].removeprefix("bytes=").partition("-")[0])
     # A reset may lose what was on its way.
     assert begun == 19 * MIB if action is Action.TRUNCATE else begun > 8 * MIB
+
+
+def test_of_another_range_that_breaks_off_nothing_is_kept(server: FaultyS3, tmp_path: Path) -> None:
+    """P5: without verification, too, which would find it."""
+    content = os.urandom(40 * MIB)
+    with open_run(server.endpoint) as run:
+        done = report(run, write(tmp_path / "source", {"shard": content}))
+        fault = server.fail("GetObject", Action.OTHER_RANGE, key="*/shard", at=3 * MIB)
+        directory = done.checkpoint.to_directory(tmp_path / "restored", verify=False)
+    assert fault.hits == 1
+    assert files_of(directory) == {"shard": content}
+
+
+def test_an_object_that_has_grown_is_not_its_beginning(server: FaultyS3, tmp_path: Path) -> None:
+    """P5: a prefix is a part; a directory on a disk would be refused by its size, too."""
+    with open_run(server.endpoint) as run:
+        done = report(run, write(tmp_path / "source", {"shard": b"reported", "other": b"x"}))
+        key = next(key for key in server.objects() if key.endswith("/shard"))
+        server.place(key, b"reported and more")
+        for verify in (True, False):
+            with pytest.raises(ChecksumError, match="has 17 bytes where 8 should be"):
+                done.checkpoint.to_directory(tmp_path / "restored", verify=verify)
+        assert not (tmp_path / "restored").exists()
 
 
 # ------------------------------------------------------------------ options

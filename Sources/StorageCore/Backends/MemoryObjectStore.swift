@@ -117,7 +117,8 @@ final class MemoryObjectStore: ObjectStore {
     }
 
     func get(
-        _ key: String, range: Range<Int>, version: String?, into file: OpenFile, shift: Int, progress: Progress
+        _ key: String, range: Range<Int>, of size: Int?, version: String?, into file: OpenFile, shift: Int,
+        progress: Progress
     ) async throws(StorageError) -> [UInt32] {
         let bytes = try await around(.getRange, key, progress: progress) { state throws(StorageError) -> [UInt8] in
             guard let object = state.objects[Array(key.utf8)] else {
@@ -125,6 +126,9 @@ final class MemoryObjectStore: ObjectStore {
             }
             if let version, version != object.version {
                 throw self.error(.precondition, key, "is no longer the version that was asked for")
+            }
+            if let size, size != object.bytes.count {
+                throw self.error(.checksum, key, "has \(object.bytes.count) bytes where \(size) should be")
             }
             guard range.lowerBound >= 0, range.upperBound <= object.bytes.count else {
                 throw self.error(.checksum, key, "ends at byte \(object.bytes.count), before \(range.upperBound)")

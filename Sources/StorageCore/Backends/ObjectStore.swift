@@ -23,10 +23,12 @@ protocol ObjectStore: Sendable {
     /// A whole small object; nil when there is none. Larger than `limit`: an error.
     func get(_ key: String, limit: Int, progress: Progress) async throws(StorageError) -> StoredObject?
 
-    /// Some bytes of an object, into a file at the same offsets plus `shift`; the CRC-32C of each block of the range. With
-    /// `version`: of that version only, PRECONDITION otherwise. NOT_FOUND when it is gone.
+    /// Some bytes of an object, into a file at the same offsets plus `shift`; the CRC-32C of each block of the range. `size`
+    /// is what the whole is known to have: CHECKSUM when it has another one. With `version`: of that version only,
+    /// PRECONDITION otherwise. NOT_FOUND when it is gone.
     func get(
-        _ key: String, range: Range<Int>, version: String?, into file: OpenFile, shift: Int, progress: Progress
+        _ key: String, range: Range<Int>, of size: Int?, version: String?, into file: OpenFile, shift: Int,
+        progress: Progress
     ) async throws(StorageError) -> [UInt32]
 
     /// Size and version; nil when there is none.
@@ -89,6 +91,14 @@ protocol ObjectStore: Sendable {
 }
 
 extension ObjectStore {
+    /// Of an object of any size.
+    func get(
+        _ key: String, range: Range<Int>, version: String?, into file: OpenFile, shift: Int, progress: Progress
+    ) async throws(StorageError) -> [UInt32] {
+        try await get(
+            key, range: range, of: nil, version: version, into: file, shift: shift, progress: progress)
+    }
+
     /// For stores that keep no checksums.
     func attested(
         _ key: String, progress: Progress

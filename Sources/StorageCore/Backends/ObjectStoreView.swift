@@ -25,10 +25,11 @@ struct ObjectStoreView: ObjectStore {
     }
 
     func get(
-        _ key: String, range: Range<Int>, version: String?, into file: OpenFile, shift: Int, progress: Progress
+        _ key: String, range: Range<Int>, of size: Int?, version: String?, into file: OpenFile, shift: Int,
+        progress: Progress
     ) async throws(StorageError) -> [UInt32] {
         try await store.get(
-            prefix + key, range: range, version: version, into: file, shift: shift, progress: progress)
+            prefix + key, range: range, of: size, version: version, into: file, shift: shift, progress: progress)
     }
 
     func head(_ key: String, progress: Progress) async throws(StorageError) -> ObjectSummary? {

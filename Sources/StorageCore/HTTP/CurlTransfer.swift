@@ -32,7 +32,7 @@ final class CurlTransfer: @unchecked Sendable {
         self.progress = progress
         self.onBytes = onBytes
         self.continuation = continuation
-        reader = HTTPResponseReader(request.sink, after: request.receipt?.current ?? HTTPReceipt.State())
+        reader = HTTPResponseReader(request)
     }
 
     deinit { cs_curl_transfer_free(handle) }

@@ -13,6 +13,8 @@ struct HTTPRequest: Sendable {
     var sendLimit: Int?
     /// Where a response's body goes when its status is 2xx; of any other status it is always kept in memory.
     var sink: HTTPSink = .memory(limit: 1 << 20)
+    /// For a sink that is a file: the bytes that its body is of what the URL names. Of an answer with others none counts.
+    var range: Range<Int>?
     /// For a sink that is a file: what earlier tries have brought of its body, of which this request asks for the rest, and
     /// where it is kept what this one brings when it breaks off. nil: all of it is asked for.
     var receipt: HTTPReceipt?

@@ -11,6 +11,8 @@ struct HTTPResponseReader {
     let sink: HTTPSink
     /// What earlier tries have brought of a body that goes to a file.
     private let begun: HTTPReceipt.State
+    /// What the body is to be of something larger.
+    private let range: Range<Int>?
     private(set) var status = 0
     private(set) var headerBytes = 0
     private var headers: [HTTPHeader] = []
@@ -20,11 +22,18 @@ struct HTTPResponseReader {
     /// Where the body of a success goes when its sink is a file.
     private let fileBody: FileBody?
     private var hasEndedHeaders = false
+    /// The body is of other bytes than those that were asked for, or the server does not say of which.
+    private var isOtherRange = false
     private var isTooLong = false
 
-    init(_ sink: HTTPSink, after begun: HTTPReceipt.State = .init()) {
+    init(_ request: HTTPRequest) {
+        self.init(request.sink, after: request.receipt?.current ?? .init(), range: request.range)
+    }
+
+    init(_ sink: HTTPSink, after begun: HTTPReceipt.State = .init(), range: Range<Int>? = nil) {
         self.sink = sink
         self.begun = begun
+        self.range = range
         fileBody =
             switch sink {
             case .memory: nil
@@ -33,7 +42,14 @@ struct HTTPResponseReader {
             }
     }
 
-    private var isSuccess: Bool { 200..<300 ~= status }
+    private var isSuccess: Bool { 200..<300 ~= status && !isOtherRange }
+
+    /// `Content-Range` is looked at before a byte of the body counts: those of a try that breaks off are kept.
+    private var hasOtherRange: Bool {
+        guard status == 206, let range, case .file = sink else { return false }
+        let missing = min(range.lowerBound + begun.length, range.upperBound)..<range.upperBound
+        return headers.first { $0.name == "content-range" }.flatMap { ContentRange($0.value) }?.bytes != missing
+    }
 
     /// One line of the head; false when there are too many of them.
     mutating func takeHeader(_ line: UnsafeRawBufferPointer) -> Bool {
@@ -44,9 +60,11 @@ struct HTTPResponseReader {
             // Another head: what came before was only on the way (100 Continue, a proxy's answer to CONNECT).
             headers = []
             hasEndedHeaders = false
+            isOtherRange = false
             status = Self.status(text)
         } else if text.isEmpty {
             hasEndedHeaders = true
+            isOtherRange = hasOtherRange
         } else if let colon = text.firstIndex(of: UInt8(ascii: ":")) {
             let name = text[..<colon].map { byte in
                 (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte | 0x20 : byte
@@ -125,7 +143,9 @@ struct HTTPResponseReader {
     /// What another try need not ask for, now that this one has failed; nil when it has changed nothing.
     func arrived() -> HTTPReceipt.State? {
         // Any other success is no part of what was asked for: an error page of something on the way, or the whole.
-        guard status == 206, case .file(_, _, let expected) = sink, let fileBody, length > 0 else { return nil }
+        guard status == 206, !isOtherRange, case .file(_, _, let expected) = sink, let fileBody, length > 0 else {
+            return nil
+        }
         // More than there should be: nobody knows what that was.
         if isTooLong || begun.length + length >= expected { return HTTPReceipt.State() }
         // What cannot be written has not arrived.

@@ -152,7 +152,13 @@ struct ObjectCheckpointAccess: Sendable {
             plan, to: destination, verified: content.manifest != nil && verify, progress: progress
         ) { root throws(StorageError) in
             try plan.builder.begin(in: root, progress: progress)
-            try await files.download(data, into: root)
+            do throws(StorageError) { try await files.download(data, into: root) } catch {
+                // Of another size than was listed: it was replaced.
+                if content.manifest == nil, error.code == .checksum {
+                    try checkUnchanged(foreign, try await files.list())
+                }
+                throw error
+            }
             if let sidecar { try write(sidecar, into: root, progress) }
             if content.manifest == nil { try checkUnchanged(foreign, try await files.list()) }
             try plan.builder.makeLinks(in: root, progress: progress)

@@ -162,7 +162,7 @@ struct ObjectDownload: Sendable {
             do throws(StorageError) {
                 return try await gate.request(job, bytes: range.count, life: life) { progress throws(StorageError) in
                     try await store.get(
-                        prefix + files[index].path, range: range,
+                        prefix + files[index].path, range: range, of: files[index].size,
                         version: index < versions.count ? versions[index] : nil, into: file, shift: 0,
                         progress: progress)
                 }

@@ -165,6 +165,9 @@ class Exchange:
         elif action is Action.SHORTEN:
             response.body = body[: fault.at]
             response.length = len(response.body)
+        elif action is Action.OTHER_RANGE:
+            _move_range(response)
+            return self._cut(fault, response)
         elif action in (Action.RESET_RESPONSE, Action.STALL_RESPONSE, Action.TRUNCATE):
             return self._cut(fault, response)
         return self._send(response)
@@ -225,6 +228,13 @@ def _falsify_etag(response: Response) -> None:
     start, end = body.find(b"<ETag>"), body.find(b"</ETag>")
     if start >= 0:
         response.body = body[:start] + b"<ETag>&quot;0&quot;" + body[end:]
+
+
+def _move_range(response: Response) -> None:
+    size, said = len(response.body), response.headers["Content-Range"]
+    start = 1 if said.startswith("bytes 0-") else 0
+    response.headers["Content-Range"] = f"bytes {start}-{start + size - 1}/{said.rpartition('/')[2]}"
+    response.body = bytes(size)
 
 
 def _falsify_checksum(response: Response) -> None:

@@ -29,6 +29,7 @@ class Action(enum.Enum):
     SHORTEN = "shorten"  # `at` bytes, and Content-Length says so
     DUPLICATE = "duplicate"  # the first `at` bytes come twice, the length stays: the end is missing
     EXTEND = "extend"  # the first `at` bytes come once more at the end, and Content-Length says so
+    OTHER_RANGE = "other-range"  # zeroes, said to be of another range, and reset after `at` bytes of them
     CORRUPT_RESPONSE = "corrupt-response"  # one bit of the answer's byte `at` is flipped
     CORRUPT_STORED = "corrupt-stored"  # one bit of the stored object's byte `at` is flipped
     WRONG_ETAG = "wrong-etag"  # the answer names another ETag than that which is stored

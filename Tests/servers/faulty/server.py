@@ -20,7 +20,7 @@ from servers.faulty.exchange import Exchange
 from servers.faulty.faults import Action, Fault, Gate, Script
 from servers.faulty.log import Entry, Log
 from servers.faulty.settings import Credentials, Settings
-from servers.faulty.state import Bucket, State
+from servers.faulty.state import Bucket, State, StoredObject, crc32c, new_etag
 from servers.faulty.wire import Connection, GoneError, MalformedError, Throttle
 
 
@@ -109,6 +109,12 @@ class FaultyS3:
         """Flips one bit of an object at rest."""
         with self.state.lock:
             self.state.buckets[self.bucket].objects[key].flip(at)
+
+    def place(self, key: str, content: bytes) -> None:
+        """Puts an object there behind everybody's back."""
+        crc = crc32c(content)
+        with self.state.lock:
+            self.state.buckets[self.bucket].objects[key] = StoredObject([bytearray(content)], crc, new_etag(crc))
 
     def undelivered(self) -> int:
         """How many requests are under way that nobody waits for any more."""

@@ -155,6 +155,7 @@ final class S3Client: Sendable {
         var request = HTTPRequest(operation.method, url, headers: operation.headers, body: operation.body)
         request.headers += operation.rangeHeaders
         request.sink = operation.sink
+        request.range = operation.range
         request.receipt = operation.receipt
         request.sendLimit = options.bandwidthBytesPerSecond
         request.headers.append(HTTPHeader("User-Agent", "raystorage/" + String(cString: cs_version())))

@@ -71,11 +71,13 @@ final class S3Store: ObjectStore {
     }
 
     func get(
-        _ key: String, range: Range<Int>, version: String?, into file: OpenFile, shift: Int, progress: Progress
+        _ key: String, range: Range<Int>, of size: Int?, version: String?, into file: OpenFile, shift: Int,
+        progress: Progress
     ) async throws(StorageError) -> [UInt32] {
         if range.isEmpty {
             guard let summary = try await head(key, progress: progress) else { throw absent(key) }
             if let version, version != summary.version { throw changed(key) }
+            if let size, size != summary.size { throw otherSize(key, summary.size, than: size) }
             return []
         }
         var operation = S3Operation("GetObject", "GET", key: try client.keys.whole(key)).with(accessHeaders)
@@ -106,7 +108,7 @@ final class S3Store: ObjectStore {
                 }
                 receipt.clear()
             case .success(let success):
-                try check(success, operation, range)
+                try check(success, operation, range, key, size)
                 return success.response.blockChecksums
             }
         }
@@ -115,20 +117,26 @@ final class S3Store: ObjectStore {
     /// How often an object may be replaced while a range of it is read.
     private static let maximumReplaced = 3
 
-    private func check(_ success: S3Success, _ operation: S3Operation, _ range: Range<Int>) throws(StorageError) {
+    private func check(
+        _ success: S3Success, _ operation: S3Operation, _ range: Range<Int>, _ key: String, _ size: Int?
+    ) throws(StorageError) {
         let response = success.response
+        let said = response["content-range"].flatMap { ContentRange($0) }
         let asked = min(range.lowerBound + response.bodyStart, range.upperBound)..<range.upperBound
-        // A server that ignores the range has sent something else to those offsets, unless it is all there is.
-        let isWhole = response.status == 200 && asked.lowerBound == 0
-        guard isWhole || covers(response["content-range"], asked), response.bodyLength == range.count else {
+        // A server that ignores the range has sent something else to those offsets, unless it is all there is. Some say 200
+        // to a range that they keep to.
+        let isWhole = response.status == 200 && asked.lowerBound == 0 && said == nil
+        guard isWhole || said?.bytes == asked, response.bodyLength == range.count else {
             throw garbage(operation, success)
+        }
+        // What has grown is no longer what was listed or reported, even where its beginning is.
+        if let size, let total = isWhole ? range.count : said?.total, total != size {
+            throw otherSize(key, total, than: size)
         }
     }
 
-    /// `bytes 0-9/100`
-    private func covers(_ header: String?, _ range: Range<Int>) -> Bool {
-        guard let header else { return false }
-        return header.utf8.starts(with: "bytes \(range.lowerBound)-\(range.upperBound - 1)/".utf8)
+    private func otherSize(_ key: String, _ size: Int, than expected: Int) -> StorageError {
+        mismatch(key, "has \(size) bytes where \(expected) should be")
     }
 
     func head(_ key: String, progress: Progress) async throws(StorageError) -> ObjectSummary? {
