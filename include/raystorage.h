@@ -264,6 +264,17 @@ void raystorage_report_free(raystorage_report *report);
 raystorage_status raystorage_checkpoint_download_start(const char *path, const char *storage_options_json,
                                                        const char *local_directory, int32_t verify,
                                                        raystorage_operation **out_operation, raystorage_error **error);
+/* The same for some of the files; no byte of others is fetched. include_json is a JSON array of paths, relative to the
+ * checkpoint, and patterns. What is the path of something in the checkpoint means just that; else "*" is any run of
+ * characters within a component, "?" one of them, "[a-z]" and "[!a-z]" one of a set or outside it, and "**" as a component any
+ * number of directories, none too, or at the end everything below. A directory brings everything below it, a symbolic
+ * link what it leads to; directories that they lie in are made. A path or pattern that means nothing is NOT_FOUND, named,
+ * before anything is written. Nothing in the directory says afterwards that it holds a part; it may not lie in a run or a
+ * checkpoint, where the part would be taken for a whole (INVALID_ARGUMENT). */
+raystorage_status raystorage_checkpoint_download_files_start(const char *path, const char *storage_options_json,
+                                                             const char *include_json, const char *local_directory,
+                                                             int32_t verify, raystorage_operation **out_operation,
+                                                             raystorage_error **error);
 /* A local directory with the checkpoint's files, to read only, without a copy where the storage is a local disk and
  * from a cache shared by the processes of this machine otherwise. Verified once. Yields {"path":..,"lease":"..."}; hand
  * the lease back with raystorage_checkpoint_release(). */

@@ -17,6 +17,33 @@ public func raystorage_checkpoint_download_start(
     }
 }
 
+@implementation @_cdecl("raystorage_checkpoint_download_files_start")
+public func raystorage_checkpoint_download_files_start(
+    _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?, _ include_json: UnsafePointer<CChar>?,
+    _ local_directory: UnsafePointer<CChar>?, _ verify: Int32,
+    _ out_operation: UnsafeMutablePointer<OpaquePointer?>?, _ error: OutError?
+) -> raystorage_status {
+    start(out_operation, storage_options_json, error) { options throws(StorageError) in
+        let checkpoint = try CheckpointAccess(try text(path, "path"), storageOptions: options)
+        let selection = try FileSelection(try include(try text(include_json, "include_json")))
+        let directory = try text(local_directory, "local_directory")
+        return { progress throws(StorageError) in
+            try await checkpoint.download(selection, to: directory, verify: verify != 0, progress: progress)
+        }
+    }
+}
+
+private func include(_ json: String) throws(StorageError) -> [String] {
+    let list = (try? JSONParser.parse(json))?.arrayValue
+    let texts = list?.compactMap(\.stringValue)
+    guard let texts, texts.count == list?.count else {
+        throw StorageError(
+            .invalidArgument, "include must be a JSON array of strings",
+            details: [("name", "include"), ("allowed", "an array of strings")])
+    }
+    return texts
+}
+
 @implementation @_cdecl("raystorage_checkpoint_acquire_start")
 public func raystorage_checkpoint_acquire_start(
     _ path: UnsafePointer<CChar>?, _ storage_options_json: UnsafePointer<CChar>?,

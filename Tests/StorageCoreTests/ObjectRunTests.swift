@@ -406,12 +406,13 @@ import Testing
         #expect(try System.status(target) == nil)
     }
 
-    @Test func `P5 a plain file that is replaced while it is read is an error, not a mixture`() async throws {
+    @Test(arguments: [[3, 4], [3, 4, 5], [3]] as [[UInt8]])
+    func `P5 a plain file that is replaced while it is read is an error, not a mixture`(_ other: [UInt8]) async throws {
         let fixture = try RunFixture(.objects)
         fixture.memory.place("storage/plain/a", [1, 2])
         let view = try RunFixtureView(fixture) { moment, call in
-            guard moment == .after, call.operation == .getRange else { return }
-            fixture.memory.place("storage/plain/a", [3, 4])
+            guard moment == (other.count == 2 ? .after : .before), call.operation == .getRange else { return }
+            fixture.memory.place("storage/plain/a", other)
         }
         let target = fixture.tree.at("plain")
         let error = await #expect(throws: StorageError.self) {

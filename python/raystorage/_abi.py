@@ -148,6 +148,10 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     # raystorage_status raystorage_checkpoint_download_start(const char *path, const char *storage_options_json, const
     # char *local_directory, int32_t verify, raystorage_operation **out_operation, raystorage_error **error)
     "checkpoint_download_start": (c_int32, (_TEXT, _TEXT, _TEXT, c_int32, _OUT, _OUT)),
+    # raystorage_status raystorage_checkpoint_download_files_start(const char *path, const char *storage_options_json,
+    # const char *include_json, const char *local_directory, int32_t verify, raystorage_operation **out_operation,
+    # raystorage_error **error)
+    "checkpoint_download_files_start": (c_int32, (_TEXT, _TEXT, _TEXT, _TEXT, c_int32, _OUT, _OUT)),
     # raystorage_status raystorage_checkpoint_acquire_start(const char *path, const char *storage_options_json, const
     # char *staging_dir, raystorage_operation **out_operation, raystorage_error **error)
     "checkpoint_acquire_start": (c_int32, (_TEXT, _TEXT, _TEXT, _OUT, _OUT)),

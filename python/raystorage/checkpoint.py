@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -45,13 +45,24 @@ class Checkpoint:
         return self._path
 
     def to_directory(
-        self, path: str | os.PathLike[str] | None = None, *, verify: bool = True, progress: ProgressCallback = None
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        include: str | Iterable[str] | None = None,
+        verify: bool = True,
+        progress: ProgressCallback = None,
     ) -> str:
         """Copies the files to a local directory, with their modes and times.
 
         Args:
             path: Created, or merged into when it exists. Defaults to a new directory below `tempfile.gettempdir()`,
                 which is the caller's to remove.
+            include: The files that are wanted, and no byte of others is fetched: a path relative to the checkpoint, or
+                a pattern, or several. What is the path of something in the checkpoint means just that; else ``*`` is
+                any run of characters within a component, ``?`` one of them, ``[a-z]`` and ``[!a-z]`` one of a set or
+                outside it, and ``**`` any number of directories, or at the end everything below. A directory brings
+                everything below it, a symbolic link what it leads to. Nothing in `path` says afterwards that it holds a
+                part. Defaults to all.
             verify: Whether every byte is checked against the manifest first. Nothing appears in `path` unless all of
                 it is good.
             progress: Called about ten times a second in this thread with a dict of `bytes_done`, `bytes_total`,
@@ -62,7 +73,10 @@ class Checkpoint:
 
         Raises:
             ChecksumError: The bytes are not those that were reported.
-            NotFoundError: There is no such checkpoint, or it was evicted.
+            NotFoundError: There is no such checkpoint, or it was evicted; or a path or pattern of `include`, which is
+                named, means nothing in it.
+            InvalidArgumentError: The path is a run's, or holds runs; or `include` would go to a directory in a run or a
+                checkpoint, where a part would be taken for a whole.
             PreconditionError: Objects that were not reported here, so that nothing says what their bytes should be,
                 were replaced while they were fetched.
         """
@@ -73,13 +87,12 @@ class Checkpoint:
             target = os.path.join(tempfile.gettempdir(), f"checkpoint_tmp_{uuid.uuid4().hex}")
         else:
             target = os.path.abspath(os.path.expanduser(_paths.text(path)))
-        self._run(
-            "checkpoint_download_start",
-            _native.encode(target, "path"),
-            int(verify),
-            what=f"restoring {self!r}",
-            progress=progress,
-        )
+        arguments = (_native.encode(target, "path"), int(verify))
+        what = f"restoring {self!r}"
+        if include is None:
+            self._run("checkpoint_download_start", *arguments, what=what, progress=progress)
+        else:
+            self._run("checkpoint_download_files_start", _included(include), *arguments, what=what, progress=progress)
         return target
 
     @contextlib.contextmanager
@@ -170,6 +183,18 @@ class Checkpoint:
     def __hash__(self) -> int:
         """Hashes the path."""
         return hash(self._path)
+
+
+def _included(include: str | Iterable[str]) -> bytes:
+    """Paths and patterns as JSON; a single one is no list of letters."""
+    texts = [include] if isinstance(include, str) else list(include)
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidArgumentError(
+                f"include must hold strings, not {text!r}", details={"name": "include", "allowed": "paths and patterns"}
+            )
+        _native.encode(text, "include")
+    return json.dumps(texts, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
 def encode_options(storage_options: Mapping[str, Any] | None) -> bytes | None:

@@ -161,7 +161,8 @@ def test_colours_only_on_a_terminal_that_wants_them(small: Path) -> None:
     [
         ["ls", "{storage}"], ["ls", "{run}"], ["show", "{run}"], ["metrics", "{run}"],
         ["metrics", "{run}", "--last", "1"],
-        ["verify", "{run}"], ["get", "{run}", "{out}"], ["get", "{run}", "{out}", "--best", "loss:min"], ["drain"],
+        ["verify", "{run}"], ["get", "{run}", "{out}"], ["get", "{run}", "{out}", "--best", "loss:min"],
+        ["get", "{run}", "{out}", "--include", "optimizer/", "--include", "*.bin"], ["drain"],
         ["gc", "{run}"], ["gc", "{run}", "--dry-run"], ["doctor", "{storage}"],
     ],
     ids=" ".join,
@@ -192,6 +193,8 @@ def test_exit_codes(run: Path, tmp_path: Path) -> None:
         (2, ["get", run.parent, tmp_path / "out"]),
         (2, ["get", run, tmp_path / "out", "--best", "nothing:min"]),
         (2, ["get", checkpoint, tmp_path / "out", "--best", "loss:min"]),
+        (1, ["get", checkpoint, tmp_path / "out", "--include", "*.json"]),
+        (2, ["get", checkpoint, tmp_path / "out", "--include", "../model.bin"]),
         (2, ["metrics", run, "--last", "0"]),
         (2, ["frobnicate"]),
         (2, []),

@@ -88,7 +88,7 @@ def test_arguments_keep_their_names_and_order() -> None:
     assert set(wanted.split()) <= set(of(RunConfig))
     assert of(CheckpointConfig) == ["num_to_keep", "checkpoint_score_attribute", "checkpoint_score_order"]
     assert of(raystorage.Checkpoint) == ["path", "storage_options"]
-    assert of(raystorage.Checkpoint.to_directory) == ["path", "verify", "progress"]
+    assert of(raystorage.Checkpoint.to_directory) == ["path", "include", "verify", "progress"]
     assert of(raystorage.Result.from_path) == ["path", "storage_options"]
     assert (
         inspect.signature(raystorage.report).parameters["checkpoint_upload_mode"].default is CheckpointUploadMode.ASYNC

@@ -91,8 +91,8 @@ struct ObjectStoreView: ObjectStore {
         var listing = try await store.list(self.prefix + prefix, delimited: delimited, progress: progress)
         for place in listing.objects.indices { listing.objects[place].key = relative(listing.objects[place].key) }
         listing.prefixes = listing.prefixes.map(relative)
-        // A marker that other tools make for the directory itself.
-        listing.objects.removeAll { $0.key.isEmpty }
+        // A mark that other tools make for the directory itself; content is none.
+        listing.objects.removeAll { $0.key.isEmpty && $0.size == 0 }
         return listing
     }
 

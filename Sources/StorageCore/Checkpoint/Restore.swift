@@ -17,15 +17,18 @@ enum Restore {
     /// Copies the checkpoint in `directory` to `destination`, which is made when it does not exist, with its parents.
     /// Files of the same names in an existing destination are replaced, others stay.
     ///
-    /// `manifest` nil: somebody else's checkpoint, copied as it is. With `verify` every block is compared on the way.
+    /// `manifest` nil: somebody else's checkpoint, copied as it is. With `verify` every block is compared on the way. With a
+    /// `selection` nothing else is read or looked at; what is wrong with other files is no matter then.
     /// Nothing appears under its name in the destination before everything is there and good, and after an error the
     /// destination is as it was. The checkpoint's own `.raystorage` is never copied; `.metadata.json` is.
     ///
-    /// Errors: CHECKSUM naming file and offset, INVALID_ARGUMENT for a destination inside the checkpoint or a link that
-    /// stands in the way, NOT_FOUND, PERMISSION_DENIED, NO_SPACE, IO, CANCELLED.
+    /// Errors: CHECKSUM naming file and offset, INVALID_ARGUMENT for a destination inside the checkpoint, one that a part of
+    /// a checkpoint must not go to (`RestorePlace.refuseParts`) or a link that stands in the way, NOT_FOUND, also for a pattern
+    /// that means nothing, PERMISSION_DENIED, NO_SPACE, IO, CANCELLED.
     static func run(
-        from directory: String, manifest: Manifest?, to destination: String, verify: Bool = true,
-        durability: Durability = .none, progress: Progress, hooks: TransferHooks = .none
+        from directory: String, manifest: Manifest?, selection: FileSelection? = nil, to destination: String,
+        verify: Bool = true, durability: Durability = .none, progress: Progress,
+        hooks: TransferHooks = .none
     ) async throws(StorageError) -> Result {
         progress.phase = "restore"
         let source = try RootDirectory(try Path.resolved(directory))
@@ -36,7 +39,8 @@ enum Restore {
                 "cannot restore \(quoted(source.path)) to \(quoted(place.path)): it lies inside the checkpoint",
                 details: [("path", .string(place.path)), ("checkpoint", .string(source.path))])
         }
-        let plan = try await RestorePlan.make(source, manifest, verify: verify, progress: progress)
+        if selection != nil { try place.refuseParts() }
+        let plan = try await RestorePlan.make(source, manifest, selection, verify: verify, progress: progress)
         return try await run(
             plan, to: place, durability: durability, verified: manifest != nil && verify, progress: progress
         ) { root throws(StorageError) in

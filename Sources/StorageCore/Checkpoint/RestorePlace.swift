@@ -49,6 +49,27 @@ struct RestorePlace: Sendable {
         (self.path, exists, missing) = (path, false, parents.dropLast())
     }
 
+    /// Where runs and checkpoints lie, some files of one would be taken for a whole one (P1).
+    ///
+    /// Errors: INVALID_ARGUMENT naming the run or checkpoint.
+    func refuseParts() throws(StorageError) {
+        var place = path
+        let marks = [RunLayout.manifest, RunLayout.record, RunLayout.snapshot]
+        while true {
+            for mark in marks where try System.status(Path.join(place, mark)) != nil {
+                let what = mark == RunLayout.manifest ? "a checkpoint" : "a run"
+                throw StorageError(
+                    .invalidArgument,
+                    "cannot restore some files of a checkpoint to \(quoted(path)): \(quoted(place)) is \(what), where they"
+                        + " would be taken for a whole checkpoint",
+                    details: [("path", .string(path)), ("allowed", "a directory outside of runs and checkpoints")])
+            }
+            let parent = Path.parent(place)
+            if parent.utf8.elementsEqual(place.utf8) { return }
+            place = parent
+        }
+    }
+
     /// Makes the missing parents and returns those made, outermost first.
     func makeParents() throws(StorageError) -> [String] {
         var made: [String] = []

@@ -6,21 +6,34 @@ struct RestorePlan: Sendable {
     var fileCount: Int { files.count + builder.links.count }
 
     static func make(
-        _ source: RootDirectory, _ manifest: Manifest?, verify: Bool, progress: Progress
+        _ source: RootDirectory, _ manifest: Manifest?, _ selection: FileSelection? = nil, verify: Bool,
+        progress: Progress
     ) async throws(StorageError) -> RestorePlan {
         guard let manifest else {
-            let tree = try await FileTree.walk(source, progress: progress)
+            var tree = try await FileTree.walk(source, progress: progress)
+            try NestedRuns.refuse(tree.entries.lazy.map(\.path), in: source.path)
+            if let selection { tree.entries = try selection.choose(tree.entries, of: source.path) }
             let files = tree.entries.filter { $0.status.kind == .file }
             return RestorePlan(builder: TreeBuilder(tree), files: files.map { FilePass.Input($0) })
         }
-        let comparison = try await TreeComparison.make(source, manifest, progress: progress)
+        var records = manifest.files
+        let comparison: TreeComparison
+        if let selection {
+            let sidecar = try source.status(FileTree.sidecarName)
+            let chosen = try selection.choose(records, withSidecar: sidecar != nil, of: source.path)
+            records = chosen.records
+            comparison = try await TreeComparison.make(
+                source, only: records, withSidecar: chosen.sidecar, progress: progress)
+        } else {
+            comparison = try await TreeComparison.make(source, manifest, progress: progress)
+        }
         // What was added later is nobody's loss and stays where it is.
         if let problem = comparison.problems.first(where: { $0.kind != .extra }) {
             throw problem.error(in: source.path)
         }
         var files = comparison.files.map { FilePass.Input($0.record, $0.status, verify: verify) }
         if let sidecar = comparison.sidecar { files.append(FilePass.Input(sidecar)) }
-        return RestorePlan(builder: TreeBuilder(manifest.files), files: files)
+        return RestorePlan(builder: TreeBuilder(records), files: files)
     }
 
     /// Makes everything in an empty directory. Directories keep a mode that lets us work until `finishDirectories`.

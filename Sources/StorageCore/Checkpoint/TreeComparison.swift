@@ -44,10 +44,19 @@ struct TreeComparison: Sendable {
         _ root: RootDirectory, _ manifest: Manifest, progress: Progress
     ) async throws(StorageError) -> TreeComparison {
         let tree = try await FileTree.walk(root, rules: .asFound, progress: progress)
-        return TreeComparison(tree, manifest, root)
+        return TreeComparison(tree, manifest.files, root)
     }
 
-    private init(_ tree: FileTree, _ manifest: Manifest, _ root: RootDirectory) {
+    /// Some of a manifest's entries, looked at alone. A directory that is none any more is among them, so that nothing is read
+    /// through a link that took its place.
+    static func make(
+        _ root: RootDirectory, only records: [FileRecord], withSidecar: Bool, progress: Progress
+    ) async throws(StorageError) -> TreeComparison {
+        let paths = records.map(\.path) + (withSidecar ? [FileTree.sidecarName] : [])
+        return TreeComparison(try await FileTree.look(root, at: paths, progress: progress), records, root)
+    }
+
+    private init(_ tree: FileTree, _ records: [FileRecord], _ root: RootDirectory) {
         var found: [[UInt8]: FileTree.Entry] = [:]
         found.reserveCapacity(tree.entries.count)
         let own = Array(FileTree.ownName.utf8)
@@ -62,7 +71,7 @@ struct TreeComparison: Sendable {
             if bytes.starts(with: own), bytes.count == own.count || bytes[own.count] == UInt8(ascii: "/") { continue }
             found[bytes] = entry
         }
-        for record in manifest.files {
+        for record in records {
             forks.step()
             guard let entry = found.removeValue(forKey: Array(record.path.utf8)) else {
                 add(record.path, .missing, "\(quoted(root.full(record.path))) is missing")

@@ -3,6 +3,7 @@ internal import Glibc
 /// What can be done with one checkpoint by its address, without an open run.
 public struct CheckpointAccess: Sendable {
     let directory: String
+    private let storage: Storage
     /// On an object store.
     private let remote: ObjectCheckpointAccess?
 
@@ -20,6 +21,7 @@ public struct CheckpointAccess: Sendable {
         let path = try StoragePath.resolve(path, environment: environment)
         let storage = try Storage.open(path, options: storageOptions, environment: environment, opener: opener)
         directory = path.directory
+        self.storage = storage
         remote = storage.objects.map {
             ObjectCheckpointAccess(storage: storage, objects: $0, environment: environment)
         }
@@ -61,6 +63,22 @@ public struct CheckpointAccess: Sendable {
             throw StorageError(
                 .notFound, "\(quoted(directory)) is not committed", details: [("path", .string(directory))])
         }
+        if try System.status(Path.join(directory, RunLayout.manifest)) == nil, try isRun() {
+            throw storage.isNoCheckpoint()
+        }
+    }
+
+    private func isRun() throws(StorageError) -> Bool {
+        for mark in [RunLayout.record, RunLayout.snapshot] {
+            if try System.status(Path.join(directory, mark)) != nil { return true }
+        }
+        // As Ray's of old: only where there is a sign of one all names are looked at.
+        for mark in [RunLayout.results, RunLayout.progress] {
+            if try System.status(Path.join(directory, mark)) != nil {
+                return Storage.isRayRun(try System.list(directory))
+            }
+        }
+        return false
     }
 
     /// The manifest, if it counts here: a manifest of another place (a copy) makes the files `unverified` until every CRC
@@ -93,15 +111,18 @@ public struct CheckpointAccess: Sendable {
         return try JSONDocument.parse(bytes, path: path)
     }
 
-    /// Restores it; see `raystorage_checkpoint_download_start`.
-    public func download(to destination: String, verify: Bool, progress: Progress) async throws(StorageError)
-        -> JSONValue
-    {
-        if let remote { return try await remote.download(to: destination, verify: verify, progress: progress) }
+    /// Restores it, or some files of it; see `raystorage_checkpoint_download_files_start`.
+    public func download(
+        _ selection: FileSelection? = nil, to destination: String, verify: Bool, progress: Progress
+    ) async throws(StorageError) -> JSONValue {
+        if let remote {
+            return try await remote.download(selection, to: destination, verify: verify, progress: progress)
+        }
         let manifest = try manifest()
         return try await reading { () async throws(StorageError) -> JSONValue in
             let result = try await Restore.run(
-                from: directory, manifest: manifest, to: destination, verify: verify, progress: progress)
+                from: directory, manifest: manifest, selection: selection, to: destination, verify: verify,
+                progress: progress)
             return .make([
                 "path": .string(result.path), "files": JSONValue(result.fileCount), "bytes": JSONValue(result.bytes),
                 "verified": .bool(result.verified),

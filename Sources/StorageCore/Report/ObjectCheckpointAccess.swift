@@ -55,7 +55,12 @@ struct ObjectCheckpointAccess: Sendable {
     }
 
     private func lookWithoutManifest(_ progress: Progress) async throws(StorageError) -> Content {
-        let isThere = try await !objects.list("", delimited: true, progress: progress).isEmpty
+        let top = try await objects.list("", delimited: true, progress: progress)
+        let isThere = !top.isEmpty
+        // Checkpoints have such a folder, too.
+        let mayBeRun = top.prefixes.contains(RunLayout.own + "/")
+        if Storage.isRayRun(top.objects.map(\.key) + top.prefixes) { throw storage.isNoCheckpoint() }
+        if mayBeRun, try await storage.hasRecord() { throw storage.isNoCheckpoint() }
         if let run, let runID = try await RunReader(backend: run.backend).runID() {
             var state = try await RunReader(backend: run.backend).epochs()
             state.runID = runID
@@ -128,10 +133,12 @@ struct ObjectCheckpointAccess: Sendable {
         return try JSONDocument.parse(content.manifestBytes, path: address)
     }
 
-    func download(to destination: String, verify: Bool, progress: Progress) async throws(StorageError) -> JSONValue {
+    func download(
+        _ selection: FileSelection?, to destination: String, verify: Bool, progress: Progress
+    ) async throws(StorageError) -> JSONValue {
         let content = try await look(progress)
         return try await reading(content) { () async throws(StorageError) -> JSONValue in
-            let result = try await restore(content, to: destination, verify: verify, progress)
+            let result = try await restore(content, selection, to: destination, verify: verify, progress)
             return .make([
                 "path": .string(result.path), "files": JSONValue(result.fileCount), "bytes": JSONValue(result.bytes),
                 "verified": .bool(result.verified),
@@ -140,13 +147,27 @@ struct ObjectCheckpointAccess: Sendable {
     }
 
     private func restore(
-        _ content: Content, to destination: String, verify: Bool, _ progress: Progress
+        _ content: Content, _ selection: FileSelection? = nil, to destination: String, verify: Bool,
+        _ progress: Progress
     ) async throws(StorageError) -> Restore.Result {
+        if selection != nil { try RestorePlace(destination).refuseParts() }
         let files = files(progress)
-        let foreign = content.manifest == nil ? try await files.list() : [:]
-        var plan = try await plan(content, foreign, verify: verify)
+        let listed = selection?.listedPrefix ?? ""
+        var foreign: [[UInt8]: ObjectSummary] = [:]
+        var records = content.manifest?.files
+        var sidecar: [UInt8]?
+        if let all = records {
+            if selection?.mayMean(FileTree.sidecarName) != false { sidecar = try await self.sidecar(progress) }
+            if let selection {
+                let chosen = try selection.choose(all, withSidecar: sidecar != nil, of: address)
+                records = chosen.records
+                if !chosen.sidecar { sidecar = nil }
+            }
+        } else {
+            foreign = try ForeignObjects.wanted(try await files.list(listed), selection, address)
+        }
+        var plan = try plan(records, foreign, verify: verify)
         let data = plan.files
-        let sidecar = content.manifest == nil ? nil : try await sidecar(progress)
         if let sidecar { plan.files.append(FilePass.Input(sidecar: sidecar)) }
         return try await Restore.run(
             plan, to: destination, verified: content.manifest != nil && verify, progress: progress
@@ -155,12 +176,12 @@ struct ObjectCheckpointAccess: Sendable {
             do throws(StorageError) { try await files.download(data, into: root) } catch {
                 // Of another size than was listed: it was replaced.
                 if content.manifest == nil, error.code == .checksum {
-                    try checkUnchanged(foreign, try await files.list())
+                    try checkUnchanged(foreign, try await files.list(listed))
                 }
                 throw error
             }
             if let sidecar { try write(sidecar, into: root, progress) }
-            if content.manifest == nil { try checkUnchanged(foreign, try await files.list()) }
+            if content.manifest == nil { try checkUnchanged(foreign, try await files.list(listed)) }
             try plan.builder.makeLinks(in: root, progress: progress)
         }
     }
@@ -197,12 +218,13 @@ struct ObjectCheckpointAccess: Sendable {
         progress.advance(bytes: sidecar.count, files: 1)
     }
 
+    /// `records` nil: somebody else's objects.
     private func plan(
-        _ content: Content, _ foreign: [[UInt8]: ObjectSummary], verify: Bool
-    ) async throws(StorageError) -> RestorePlan {
-        guard let manifest = content.manifest else { return try RestorePlan(foreign: foreign, address) }
-        let inputs = manifest.files.filter { $0.kind == .file }.map { FilePass.Input($0, verify: verify) }
-        return RestorePlan(builder: TreeBuilder(manifest.files), files: inputs)
+        _ records: [FileRecord]?, _ foreign: [[UInt8]: ObjectSummary], verify: Bool
+    ) throws(StorageError) -> RestorePlan {
+        guard let records else { return try RestorePlan(foreign: foreign, address) }
+        let inputs = records.filter { $0.kind == .file }.map { FilePass.Input($0, verify: verify) }
+        return RestorePlan(builder: TreeBuilder(records), files: inputs)
     }
 
     /// A copy of this machine's own, shared by its processes, until the lease is released.
@@ -269,7 +291,9 @@ struct ObjectCheckpointAccess: Sendable {
                 problems.append((record.path, "\(path) has \(object.size) bytes, \(record.size) were reported"))
             }
         }
-        for path in found.keys.map({ String(decoding: $0, as: UTF8.self) }) {
+        for (key, object) in found {
+            let path = String(decoding: key, as: UTF8.self)
+            if ForeignObjects.isMark(object, path) { continue }
             problems.append((path, "\(quoted(address(of: path))) was not reported"))
         }
         let damaged = Slots<String>(count: rest.count)
@@ -328,12 +352,14 @@ extension RestorePlan {
         for (key, object) in found {
             forks.step()
             let path = String(decoding: key, as: UTF8.self)
-            if let why = ManifestReader.refusal(of: path) {
+            let isMark = ForeignObjects.isMark(object, path)
+            if !isMark { try ForeignObjects.refuseFullMark(object, path, address) }
+            if let why = ManifestReader.refusal(of: isMark ? String(path.dropLast()) : path) {
                 throw StorageError(
                     .invalidArgument, "cannot restore \(quoted(address)): the key \(quoted(path)) \(why)",
                     details: [("path", .string(address)), ("file", .string(path))])
             }
-            files.append(FilePass.Input(path, object))
+            if !isMark { files.append(FilePass.Input(path, object)) }
             var end = key.lastIndex(of: UInt8(ascii: "/"))
             while let place = end {
                 directories.insert(Array(key[..<place]))

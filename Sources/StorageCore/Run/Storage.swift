@@ -115,8 +115,26 @@ struct Storage: Sendable {
         return try await hasRecord()
     }
 
+    /// Whether names at the top are of a run of Ray's. Other tools write results, too, but no checkpoints beside them.
+    static func isRayRun(_ names: some Sequence<String>) -> Bool {
+        let names = Array(names)
+        if names.contains(RunLayout.snapshot) { return true }
+        return names.contains(where: ofRuns.contains) && names.contains { $0.hasPrefix("checkpoint_") }
+    }
+
+    /// A run where a checkpoint was asked for: as plain files it would bring along every attempt, whole or not (P1).
+    func isNoCheckpoint() -> StorageError {
+        let example = path.appending("<checkpoint_dir_name>").directory
+        let shown = path.scheme == .file ? example : "\(path.scheme.rawValue)://\(path.bucket)/\(example)"
+        return StorageError(
+            .invalidArgument,
+            "\(quoted(path.uri)) is a run and no checkpoint: name one of its checkpoints, as in \(quoted(shown));"
+                + " `raystorage ls` lists them",
+            details: [("path", .string(path.uri)), ("allowed", .string(shown))])
+    }
+
     /// What lies in runs, of ours or of Ray's, and in no checkpoint.
-    private static let ofRuns = [RunLayout.snapshot, RunLayout.results, "progress.csv"]
+    private static let ofRuns = [RunLayout.snapshot, RunLayout.results, RunLayout.progress]
 
     /// A file system takes no options; one that is ignored in silence would be a setting that somebody relies on.
     private static func refuseOptions(_ options: JSONValue?) throws(StorageError) {

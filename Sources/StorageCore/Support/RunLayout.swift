@@ -12,6 +12,7 @@ enum RunLayout {
     static let decisions = ".raystorage/decisions/"
     static let snapshot = "checkpoint_manager_snapshot.json"
     static let results = "result.json"
+    static let progress = "progress.csv"
     /// Inside a checkpoint.
     static let manifest = ".raystorage/manifest.json"
     /// The manifest before it counts: there from the first fsync on.

@@ -45,26 +45,43 @@ struct FileTree: Sendable {
                 try progress.checkCancelled()
                 names.set(index, try Self.names(root, directories[index], rules: rules))
             }
-            let batches = Self.batches(directories, names.takeAll())
-            let found = Slots<[Entry]>(count: batches.count)
-            try await Engine.shared.forEach(Array(batches.indices)) { index throws(StorageError) in
-                try progress.checkCancelled()
-                var list: [Entry] = []
-                list.reserveCapacity(batches[index].count)
-                for path in batches[index] { if let entry = try Self.entry(root, path, rules) { list.append(entry) } }
-                found.set(index, list)
-            }
-            level = []
-            for list in found.takeAll() {
-                for entry in list ?? [] where entry.status.kind == .directory { level.append(entry.path) }
-                entries.append(contentsOf: list ?? [])
-            }
+            let found = try await look(root, Self.batches(directories, names.takeAll()), rules, progress)
+            level = found.filter { $0.status.kind == .directory }.map(\.path)
+            entries.append(contentsOf: found)
         }
         PathBytes.sort(&entries) { $0.path }
         let tree = FileTree(entries: entries)
         if rules == .checkpoint { try tree.checkLinks(root) }
         return tree
     }
+
+    /// Those alone, as they are found; what is not there is left out.
+    static func look(
+        _ root: RootDirectory, at paths: [String], progress: Progress
+    ) async throws(StorageError) -> FileTree {
+        let batches = stride(from: 0, to: paths.count, by: batchSize).map {
+            Array(paths[$0..<min($0 + batchSize, paths.count)])
+        }
+        var entries = try await look(root, batches, .asFound, progress)
+        PathBytes.sort(&entries) { $0.path }
+        return FileTree(entries: entries)
+    }
+
+    private static func look(
+        _ root: RootDirectory, _ batches: [[String]], _ rules: Rules, _ progress: Progress
+    ) async throws(StorageError) -> [Entry] {
+        let found = Slots<[Entry]>(count: batches.count)
+        try await Engine.shared.forEach(Array(batches.indices)) { index throws(StorageError) in
+            try progress.checkCancelled()
+            var list: [Entry] = []
+            list.reserveCapacity(batches[index].count)
+            for path in batches[index] { if let entry = try Self.entry(root, path, rules) { list.append(entry) } }
+            found.set(index, list)
+        }
+        return found.takeAll().flatMap { $0 ?? [] }
+    }
+
+    private static let batchSize = 512
 
     private static func batches(_ directories: [String], _ names: [[String]?]) -> [[String]] {
         var batches: [[String]] = []
@@ -74,7 +91,7 @@ struct FileTree: Sendable {
             for name in names ?? [] {
                 forks.step()
                 batch.append(directory.isEmpty ? name : "\(directory)/\(name)")
-                if batch.count == 512 {
+                if batch.count == batchSize {
                     batches.append(batch)
                     batch = []
                 }

@@ -49,15 +49,16 @@ struct ObjectFiles: Sendable {
             store: store, prefix: prefix, files: inputs, gate: gate, progress: progress, onFailure: onFailure)
     }
 
-    /// The objects below the prefix by the bytes of their paths, without our own.
-    func list() async throws(StorageError) -> [[UInt8]: ObjectSummary] {
-        let listing = try await store.list(prefix, delimited: false, progress: progress)
+    /// The objects below the prefix by the bytes of their paths, without our own; of those that begin with `start`. Paths
+    /// that end in `/` are other tools' marks of directories, if they are empty.
+    func list(_ start: String = "") async throws(StorageError) -> [[UInt8]: ObjectSummary] {
+        let listing = try await store.list(prefix + start, delimited: false, progress: progress)
         var found: [[UInt8]: ObjectSummary] = [:]
         let own = Array((FileTree.ownName + "/").utf8)
         for object in listing.objects {
             let path = Array(object.key.utf8.dropFirst(prefix.utf8.count))
-            // Markers of other tools, and what is ours.
-            if path.isEmpty || path.last == UInt8(ascii: "/") || path.starts(with: own) { continue }
+            // The mark of the prefix itself, and what is ours.
+            if path.isEmpty && object.size == 0 || path.starts(with: own) { continue }
             found[path] = object
         }
         return found

@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--best", type=_best, metavar="METRIC:min|max", help="the checkpoint of the run with the best METRIC"
     )
+    command.add_argument(
+        "--include",
+        action="append",
+        metavar="PATTERN",
+        help="only these files of the checkpoint: config.json, rank_3/, '**/*.json'; may be repeated",
+    )
     command.add_argument("--no-verify", action="store_true", help="do not check the bytes against the manifest")
     command = add("verify", commands.verify, "read every byte of a checkpoint, or of all of a run, and check it")
     command.add_argument("path", metavar="CHECKPOINT|RUN")

@@ -185,7 +185,9 @@ def get(options: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"--best needs a run, and {_paths.redacted(options.path)} is not one")
     assert checkpoint is not None
     with ProgressLine("restoring") as line:
-        directory = checkpoint.to_directory(options.directory, verify=not options.no_verify, progress=line)
+        directory = checkpoint.to_directory(
+            options.directory, include=options.include, verify=not options.no_verify, progress=line
+        )
     if options.json:
         output.print_json({"checkpoint": checkpoint.path, "path": directory, "verify": not options.no_verify})
     else:
