@@ -20,6 +20,15 @@ import Testing
         return Set(zip(entries, isChosen).filter(\.1).map(\.0.path))
     }
 
+    /// U+0600 is written before what it belongs to: Swift sees one character in it and a slash.
+    @Test func `a slash and a star are themselves, whatever stands before them`() throws {
+        let entries: [FileSelection.Entry] = [
+            .init(path: "a\u{600}", isDirectory: true), .init(path: "a\u{600}/b"), .init(path: "c"),
+        ]
+        #expect(try chosen(["a\u{600}/"], entries) == ["a\u{600}", "a\u{600}/b"])
+        #expect(try FileSelection(["a\u{600}*"]).listedPrefix == "a\u{600}")
+    }
+
     @Test(arguments: [
         ("config.json", "config.json"), ("*.json", "config.json"), ("**/*.json", "config.json rank_0/deep/state.json"),
         ("*/model.bin", "rank_0/model.bin rank_0-old/model.bin rank_1/model.bin"),

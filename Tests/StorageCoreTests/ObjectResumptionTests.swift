@@ -23,15 +23,6 @@ import Testing
         try await opened.checkpoints.forget(attempt)
     }
 
-    /// An epoch that committed those reports and was killed.
-    @discardableResult
-    private func epoch(_ indices: [Int]) async throws -> OpenedRun {
-        let opened = try await fixture.open()
-        for index in indices { try await fixture.commit(opened, index) }
-        try fixture.kill(opened)
-        return opened
-    }
-
     private func resumed() async throws -> String? {
         let opened = try await fixture.open()
         try fixture.kill(opened)
@@ -67,7 +58,7 @@ import Testing
     // MARK: - Ray was here
 
     @Test func `P13: goes on from where Ray got to after us, and Ray from where we got to`() async throws {
-        try await epoch([0, 1])
+        try await fixture.epoch([0, 1])
         try fixture.ray(reports: ["checkpoint_r2", "checkpoint_r3"])
         #expect(try await fixture.latest() == "checkpoint_r3")
         let before = ["1.0 committed", "1.1 committed", "checkpoint_r2 unverified", "checkpoint_r3 unverified"]
@@ -114,7 +105,7 @@ import Testing
     }
 
     @Test func `P13: where Ray's latest is not there it falls back, with a warning`() async throws {
-        try await epoch([0, 1])
+        try await fixture.epoch([0, 1])
         try fixture.ray(reports: ["checkpoint_r2", "checkpoint_r3"])
         try fixture.remove("checkpoint_r3")
         #expect(try await resumed() == "checkpoint_r2")
@@ -124,7 +115,7 @@ import Testing
     }
 
     @Test func `P13: an epoch that died between its record and its snapshot has had its say`() async throws {
-        try await epoch([0, 1])
+        try await fixture.epoch([0, 1])
         try fixture.ray(reports: ["checkpoint_r2"])
         let hasChosen = Flag()
         var takeover = Takeover(

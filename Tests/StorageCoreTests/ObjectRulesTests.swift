@@ -13,15 +13,6 @@ import Testing
         CheckpointName.automatic(ReportSequence(epoch: epoch, index: index))
     }
 
-    /// An epoch that committed those reports and was killed.
-    @discardableResult
-    private func epoch(_ indices: [Int]) async throws -> OpenedRun {
-        let opened = try await fixture.open()
-        for index in indices { try await fixture.commit(opened, index) }
-        try fixture.kill(opened)
-        return opened
-    }
-
     private func resumed() async throws -> String? {
         let opened = try await fixture.open()
         try fixture.kill(opened)
@@ -31,7 +22,7 @@ import Testing
     // MARK: - Epochs
 
     @Test func `an epoch's number is never used again, whatever is in its record`() async throws {
-        try await epoch([])
+        try await fixture.epoch([])
         try fixture.write(RunLayout.epoch(7), "{}")
         let opened = try await fixture.open()
         #expect(opened.hold.epoch.number == 8)
@@ -134,7 +125,7 @@ import Testing
     @Test(arguments: ["", "{", "[]", "gone"]) func `without a snapshot the commits say everything`(text: String)
         async throws
     {
-        try await epoch([0, 1])
+        try await fixture.epoch([0, 1])
         fixture.memory.place("storage/run/\(RunLayout.snapshot)", text == "gone" ? nil : Array(text.utf8))
         let found = try await resumed()
         #expect(found == "1.1")
@@ -158,7 +149,7 @@ import Testing
     }
 
     @Test func `reading changes nothing, whatever it finds`() async throws {
-        let opened = try await epoch([0, 1])
+        let opened = try await fixture.epoch([0, 1])
         let attempt = try await fixture.leave(opened, 2, .sealed)
         try await opened.checkpoints.upload(attempt, as: name(1, 2), progress: Progress())
         fixture.memory.place("storage/run/\(name(1, 1))/data", nil)

@@ -385,16 +385,7 @@ import Testing
     @Test func `a reader during an eviction gets not found, never a part`() async throws {
         let opened = try await fixture.open()
         let entry = try await fixture.commit(opened, 0)
-        let attempt = try #require(entry.attempt)
-        let fixture = fixture
-        let once = Once()
-        let view = try RunFixtureView(fixture) { moment, call throws(StorageError) in
-            guard moment == .before, call.operation == .getRange else { return }
-            try await once.run { () throws(StorageError) in
-                _ = try await opened.checkpoints.uncommit(attempt, physicalName: entry.physicalName)
-                try await opened.checkpoints.purge(attempt)
-            }
-        }
+        let (view, once) = try fixture.evicting(entry, of: opened) { $0 == .getRange }
         let target = fixture.tree.at("target")
         let error = await #expect(throws: StorageError.self) {
             try await CheckpointAccess(
@@ -518,5 +509,24 @@ struct RunFixtureView {
     init(_ fixture: RunFixture, _ hook: @escaping MemoryObjectStore.Hook) throws {
         let store = HookedObjectStore(fixture.memory, hook)
         opener = Storage.Opener { _, _, _, _ throws(StorageError) in store }
+    }
+}
+
+extension RunFixture {
+    /// A view by which the trainer evicts the checkpoint before the first such request of somebody else, and whether it has.
+    func evicting(
+        _ entry: CheckpointEntry, of opened: OpenedRun,
+        before isMoment: @escaping @Sendable (MemoryObjectStore.Call.Operation) -> Bool
+    ) throws -> (view: RunFixtureView, once: Once) {
+        let attempt = try #require(entry.attempt)
+        let once = Once()
+        let view = try RunFixtureView(self) { moment, call throws(StorageError) in
+            guard moment == .before, isMoment(call.operation) else { return }
+            try await once.run { () throws(StorageError) in
+                _ = try await opened.checkpoints.uncommit(attempt, physicalName: entry.physicalName)
+                try await opened.checkpoints.purge(attempt)
+            }
+        }
+        return (view, once)
     }
 }

@@ -485,7 +485,9 @@ private final class Cut: Sendable {
             try cut.pass(moment, call)
             if call.operation == .multiparts, !mayList { throw StorageError(.permissionDenied, "may not be listed") }
         })
-        _ = await failure { () async throws(StorageError) in try await fixture.upload(records, to: store) }
+        // One after the other: the cut is always at the same request.
+        let gate = TransferGate(limits: TransferScheduler.Limits(maximumConcurrency: 1))
+        _ = await failure { () async throws(StorageError) in try await fixture.upload(records, to: store, gate: gate) }
         cut.lift()
         #expect(!store.contents.isEmpty && store.openUploads > 0)
         let files = ObjectFiles(store: store, prefix: "ckpt/", progress: Progress())

@@ -153,15 +153,7 @@ import Testing
         let fixture = try RunFixture(.objects)
         let opened = try await fixture.open()
         let entry = try await fixture.commit(opened, 0)
-        let attempt = try #require(entry.attempt)
-        let once = Once()
-        let view = try RunFixtureView(fixture) { moment, call throws(StorageError) in
-            guard moment == .before, call.operation == .getRange else { return }
-            try await once.run { () throws(StorageError) in
-                _ = try await opened.checkpoints.uncommit(attempt, physicalName: entry.physicalName)
-                try await opened.checkpoints.purge(attempt)
-            }
-        }
+        let (view, once) = try fixture.evicting(entry, of: opened) { $0 == .getRange }
         let error = await #expect(throws: StorageError.self) {
             try await CheckpointAccess(fixture.path(entry.physicalName), environment: .system, opener: view.opener)
                 .download(

@@ -109,6 +109,15 @@ final class RunFixture: Sendable {
         try kill(run.opened)
     }
 
+    /// An epoch that committed those reports and was killed.
+    @discardableResult
+    func epoch(_ indices: [Int]) async throws -> OpenedRun {
+        let opened = try await open()
+        for index in indices { try await commit(opened, index) }
+        try kill(opened)
+        return opened
+    }
+
     /// Says goodbye.
     func close(_ run: TrainingRun) throws { try run.close(Deadline(timeoutMilliseconds: 600_000)) }
 

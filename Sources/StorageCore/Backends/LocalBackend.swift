@@ -80,7 +80,7 @@ struct LocalBackend: StorageBackend {
     }
 
     func list(_ prefix: String) async throws(StorageError) -> [String] {
-        let directory = prefix.isEmpty ? root : path(String(prefix.dropLast()))
+        let directory = prefix.isEmpty ? root : path(Path.withoutSlash(prefix))
         do throws(StorageError) {
             var names: [String] = []
             for entry in try System.entries(directory) {

@@ -10,7 +10,7 @@ struct ObjectStoreView: ObjectStore {
         prefix = directory.isEmpty ? "" : directory + "/"
     }
 
-    var root: String { prefix.isEmpty ? store.root : Path.join(store.root, String(prefix.dropLast())) }
+    var root: String { prefix.isEmpty ? store.root : Path.join(store.root, Path.withoutSlash(prefix)) }
     var queueName: String { store.queueName }
     var wishes: TransferWishes { store.wishes }
     var counters: StoreCounters { store.counters }

@@ -24,7 +24,7 @@ public struct FileSelection: Sendable {
         var patterns: [(text: String, path: String, isDirectory: Bool)] = []
         for text in texts {
             let isDirectory = text.utf8.last == UInt8(ascii: "/") && text.utf8.count > 1
-            let path = isDirectory ? String(text.dropLast()) : text
+            let path = isDirectory ? Path.withoutSlash(text) : text
             if let why = ManifestReader.refusal(of: path) {
                 throw StorageError(
                     .invalidArgument, "include: \(quoted(text)) \(why)",
@@ -52,7 +52,7 @@ public struct FileSelection: Sendable {
     var listedPrefix: String {
         var common: [Unicode.Scalar]?
         for pattern in patterns {
-            let literal = Array(GlobPattern.literalPrefix(pattern.path).unicodeScalars)
+            let literal = Array(GlobPattern.literalPrefix(pattern.path))
             common = common.map { zip($0, literal).prefix { $0 == $1 }.map(\.0) } ?? literal
         }
         let prefix = String(String.UnicodeScalarView(common ?? []))
@@ -128,14 +128,7 @@ extension FileSelection {
     func choose(
         _ found: [[UInt8]: ObjectSummary], of place: String
     ) throws(StorageError) -> [[UInt8]: ObjectSummary] {
-        var directories = Set<[UInt8]>()
-        for key in found.keys {
-            var rest = key[...]
-            while let slash = rest.lastIndex(of: UInt8(ascii: "/")) {
-                rest = rest[..<slash]
-                if !directories.insert(Array(rest)).inserted { break }
-            }
-        }
+        let directories = PathBytes.directories(of: found.keys)
         let keys = found.keys.filter { !$0.isEmpty }.sorted { $0.lexicographicallyPrecedes($1) }
         let entries =
             keys.map { Entry(path: String(decoding: $0, as: UTF8.self)) }

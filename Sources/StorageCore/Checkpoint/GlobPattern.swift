@@ -16,16 +16,14 @@ struct GlobPattern: Sendable {
     private var components: [Component] = []
 
     /// Whether there is anything in a text that does not stand for itself.
-    static func isOne(_ text: String) -> Bool { text.utf8.contains(where: isSpecial) }
+    static func isOne(_ text: String) -> Bool { text.unicodeScalars.contains(where: isSpecial) }
 
     /// What every path that a text means begins with.
-    static func literalPrefix(_ text: String) -> Substring {
-        text.prefix { $0.utf8.first.map { !isSpecial($0) } ?? false }
+    static func literalPrefix(_ text: String) -> Substring.UnicodeScalarView {
+        text.unicodeScalars.prefix { !isSpecial($0) }
     }
 
-    private static func isSpecial(_ byte: UInt8) -> Bool {
-        byte == UInt8(ascii: "*") || byte == UInt8(ascii: "?") || byte == UInt8(ascii: "[")
-    }
+    private static func isSpecial(_ scalar: Unicode.Scalar) -> Bool { scalar == "*" || scalar == "?" || scalar == "[" }
 
     /// Components are neither empty nor `.` or `..`.
     init(_ text: String) {

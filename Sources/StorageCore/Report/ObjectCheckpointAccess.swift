@@ -346,7 +346,7 @@ struct ObjectCheckpointAccess: Sendable {
 extension RestorePlan {
     /// Plain objects: directories are those that their keys tell of.
     init(foreign found: [[UInt8]: ObjectSummary], _ address: String) throws(StorageError) {
-        var directories = Set<[UInt8]>()
+        let directories = PathBytes.directories(of: found.keys)
         var files: [FilePass.Input] = []
         var forks = ForkYield()
         for (key, object) in found {
@@ -354,17 +354,12 @@ extension RestorePlan {
             let path = String(decoding: key, as: UTF8.self)
             let isMark = ForeignObjects.isMark(object, path)
             if !isMark { try ForeignObjects.refuseFullMark(object, path, address) }
-            if let why = ManifestReader.refusal(of: isMark ? String(path.dropLast()) : path) {
+            if let why = ManifestReader.refusal(of: isMark ? Path.withoutSlash(path) : path) {
                 throw StorageError(
                     .invalidArgument, "cannot restore \(quoted(address)): the key \(quoted(path)) \(why)",
                     details: [("path", .string(address)), ("file", .string(path))])
             }
             if !isMark { files.append(FilePass.Input(path, object)) }
-            var end = key.lastIndex(of: UInt8(ascii: "/"))
-            while let place = end {
-                directories.insert(Array(key[..<place]))
-                end = key[..<place].lastIndex(of: UInt8(ascii: "/"))
-            }
         }
         var made = directories.map { path in
             TreeBuilder.Directory(path: String(decoding: path, as: UTF8.self), mode: 0o755, modifiedNanoseconds: 0)

@@ -16,7 +16,7 @@ extension RunReader {
         var undecided: [String] = []
         var claims: Set<[UInt8]>?
         for name in try await backend.list("") where name.utf8.last == UInt8(ascii: "/") {
-            let directory = String(name.dropLast())
+            let directory = Path.withoutSlash(name)
             if directory == RunLayout.own || ours.contains(Array(directory.utf8)) { continue }
             if claims == nil, state.runID != nil {
                 claims = Set(try await backend.list(RunLayout.names).map { Array($0.utf8) })

@@ -185,7 +185,7 @@ public struct RunResult: Sendable {
         guard storage.objects == nil else {
             let names = try await backend.list("")
             if names.isEmpty { return nil }
-            return names.filter { $0.utf8.last == UInt8(ascii: "/") }.map { String($0.dropLast()) }
+            return names.filter { $0.utf8.last == UInt8(ascii: "/") }.map(Path.withoutSlash)
         }
         let root = storage.path.directory
         guard try System.statusFollowing(root)?.kind == .directory else { return nil }

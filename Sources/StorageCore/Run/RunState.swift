@@ -213,7 +213,7 @@ struct RunReader: Sendable {
         let root = backend.root
         var others: [String] = []
         let directories = try await backend.list("").filter { $0.utf8.last == UInt8(ascii: "/") }
-            .map { String($0.dropLast()) }.filter { $0 != RunLayout.own }
+            .map(Path.withoutSlash).filter { $0 != RunLayout.own }
         let found = Slots<Directory>(count: directories.count)
         let runID = state.runID
         try await Engine.shared.forEach(Array(directories.indices)) { index throws(StorageError) in

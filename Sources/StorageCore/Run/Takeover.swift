@@ -246,7 +246,7 @@ struct Takeover: Sendable {
     private func innerRun(_ storage: Storage) async throws(StorageError) -> String? {
         if storage.objects == nil, try System.status(storage.path.directory)?.kind != .directory { return nil }
         for name in try await storage.backend.list("") where name.utf8.last == UInt8(ascii: "/") {
-            let inner = storage.at(storage.path.appending(String(name.dropLast())).directory)
+            let inner = storage.at(storage.path.appending(Path.withoutSlash(name)).directory)
             if try await inner.hasRecord() { return inner.path.uri }
         }
         return nil

@@ -71,6 +71,11 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         }
     }
 
+    /// The same for each key: what a process knows of one bucket, one server.
+    func only<Object: Sendable>(_ type: Object.Type, of key: String, _ make: () -> Object) -> Object {
+        only(KeyedObjects<Object>.self) { KeyedObjects() }.object(key, make)
+    }
+
     /// Runs a job on one of the threads.
     public func enqueue(_ job: consuming ExecutorJob) { pool.enqueue(UnownedJob(job), on: asUnownedTaskExecutor()) }
 
@@ -188,5 +193,18 @@ public final class Engine: TaskExecutor, @unchecked Sendable {
         pool.stop(deadline)
         beats.pool.stop(deadline)
         logs.pool.stop(deadline)
+    }
+}
+
+private final class KeyedObjects<Object: Sendable>: Sendable {
+    private let objects = Mutex<[String: Object]>([:])
+
+    func object(_ key: String, _ make: () -> Object) -> Object {
+        objects.withLock { objects in
+            if let object = objects[key] { return object }
+            let object = make()
+            objects[key] = object
+            return object
+        }
     }
 }

@@ -9,6 +9,22 @@ enum PathBytes {
         }
     }
 
+    /// The directories that paths tell of.
+    static func directories(of paths: some Sequence<[UInt8]>) -> Set<[UInt8]> {
+        var directories = Set<[UInt8]>()
+        var forks = ForkYield()
+        for path in paths {
+            forks.step()
+            var rest = path[...]
+            while let slash = rest.lastIndex(of: UInt8(ascii: "/")) {
+                rest = rest[..<slash]
+                // Those that it lies in are known then.
+                if !directories.insert(Array(rest)).inserted { break }
+            }
+        }
+        return directories
+    }
+
     static func precedes(_ left: String, _ right: String) -> Bool {
         let fast = left.utf8.withContiguousStorageIfAvailable { left in
             right.utf8.withContiguousStorageIfAvailable { right in compare(left, right) }

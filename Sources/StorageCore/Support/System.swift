@@ -209,6 +209,9 @@ enum Path {
         directory.utf8.last == UInt8(ascii: "/") ? directory + name : "\(directory)/\(name)"
     }
 
+    /// A key or prefix that ends in `/` without that: a byte, which need not be a character of its own.
+    static func withoutSlash(_ prefix: String) -> String { String(decoding: prefix.utf8.dropLast(), as: UTF8.self) }
+
     static func parent(_ path: String) -> String {
         guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
         return slash == path.utf8.startIndex ? "/" : String(path[..<slash])

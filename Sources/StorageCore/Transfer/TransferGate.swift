@@ -23,7 +23,7 @@ final class TransferGate: Sendable {
 
     /// The one of this process that the store shares.
     static func shared(_ store: any ObjectStore) -> TransferGate {
-        Engine.shared.only(TransferGates.self) { TransferGates() }.gate(store.queueName, usualLimits)
+        Engine.shared.only(TransferGate.self, of: store.queueName) { TransferGate(limits: usualLimits) }
     }
 
     /// What this machine should have when nobody says otherwise.
@@ -180,17 +180,4 @@ final class TroubleRelay: Sendable {
 
     func tell(_ trouble: StoreTrouble) { gate.withLock { $0 }?.slowDown() }
     func lead(to gate: TransferGate) { self.gate.withLock { $0 = gate } }
-}
-
-private final class TransferGates: Sendable {
-    private let gates = Mutex<[String: TransferGate]>([:])
-
-    func gate(_ endpoint: String, _ limits: TransferScheduler.Limits) -> TransferGate {
-        gates.withLock { gates in
-            if let gate = gates[endpoint] { return gate }
-            let gate = TransferGate(limits: limits)
-            gates[endpoint] = gate
-            return gate
-        }
-    }
 }

@@ -46,19 +46,7 @@ final class S3BucketMemory: Sendable {
 
     /// The memory of a bucket in this process; a forked child begins anew.
     static func shared(_ endpoint: S3Endpoint) -> S3BucketMemory {
-        Engine.shared.only(Table.self) { Table() }.memory(
-            "\(endpoint.server)\(endpoint.basePath)/\(endpoint.bucket)")
-    }
-
-    private final class Table: Sendable {
-        private let memories = Mutex<[String: S3BucketMemory]>([:])
-        func memory(_ key: String) -> S3BucketMemory {
-            memories.withLock { memories in
-                if let memory = memories[key] { return memory }
-                let memory = S3BucketMemory()
-                memories[key] = memory
-                return memory
-            }
-        }
+        let bucket = "\(endpoint.server)\(endpoint.basePath)/\(endpoint.bucket)"
+        return Engine.shared.only(S3BucketMemory.self, of: bucket) { S3BucketMemory() }
     }
 }

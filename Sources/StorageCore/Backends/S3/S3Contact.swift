@@ -99,18 +99,6 @@ final class S3Contact: Sendable {
     /// That of a server in this process; a forked child begins anew.
     static func shared(_ endpoint: S3Endpoint) -> S3Contact {
         let url = endpoint.url(key: nil)
-        return Engine.shared.only(Table.self) { Table() }.contact("\(url.scheme)://\(url.authority)")
-    }
-
-    private final class Table: Sendable {
-        private let contacts = Mutex<[String: S3Contact]>([:])
-        func contact(_ key: String) -> S3Contact {
-            contacts.withLock { contacts in
-                if let contact = contacts[key] { return contact }
-                let contact = S3Contact()
-                contacts[key] = contact
-                return contact
-            }
-        }
+        return Engine.shared.only(S3Contact.self, of: "\(url.scheme)://\(url.authority)") { S3Contact() }
     }
 }
