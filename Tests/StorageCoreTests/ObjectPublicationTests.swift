@@ -18,11 +18,18 @@ import Testing
 
     /// Opens a run through a view of the store of its own.
     private func train(_ fixture: RunFixture, _ hook: @escaping MemoryObjectStore.Hook) async throws -> TrainingRun {
+        let hasPublished = Flag()
         var takeover = Takeover(
             options: fixture.options("a") { $0.retryTimeoutMilliseconds = 50 }, environment: .system, engine: .shared,
             progress: Progress())
-        takeover.opener = try RunFixtureView(fixture, hook).opener
-        return try await TrainingRun.open(takeover)
+        takeover.opener = try RunFixtureView(fixture) { moment, call throws(StorageError) in
+            if call.operation == .list, call.key == "storage/run/" + RunLayout.metrics { hasPublished.raise() }
+            try await hook(moment, call)
+        }.opener
+        let run = try await TrainingRun.open(takeover)
+        // At its start every launch publishes its metrics, and looks at the fence for that: before this list.
+        while !hasPublished.isSet { await Engine.shared.sleep(milliseconds: 1) }
+        return run
     }
 
     private func begin(_ fixture: RunFixture, _ run: TrainingRun) throws -> Report {

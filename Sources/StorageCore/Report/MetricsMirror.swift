@@ -20,6 +20,8 @@ struct MetricsMirror: Sendable {
 
     /// What of a file is on the store.
     struct Copy: Sendable, Equatable {
+        /// How much of it is what is here; 0 for a derived file, of which the length does not tell: another program may have
+        /// left anything in it. It is written once by every launch.
         var bytes: Int
         /// nil where versions mean nothing.
         var version: String?
@@ -80,14 +82,15 @@ struct MetricsMirror: Sendable {
     }
 
     private func fetch(_ summary: ObjectSummary) async throws(StorageError) -> Copy? {
-        // Only grows: what is as long here is the same, or more.
-        if try size(summary.key) ?? 0 >= summary.size {
-            return Copy(bytes: summary.size, version: summary.version)
-        }
         if isTooLarge(summary.key, summary.size) { return Copy(bytes: summary.size, version: summary.version) }
+        let isDerived = ResultFiles.names.contains(summary.key)
+        // A segment only grows, and is its trainer's alone: what is as long here is the same, or more.
+        if try size(summary.key) ?? 0 >= summary.size {
+            return Copy(bytes: isDerived ? 0 : summary.size, version: summary.version)
+        }
         guard let object = try await backend.read(summary.key, limit: limit(summary.key)) else { return nil }
         try write(summary.key, object.bytes)
-        return Copy(bytes: object.bytes.count, version: object.version)
+        return Copy(bytes: isDerived ? 0 : object.bytes.count, version: object.version)
     }
 
     /// What rows tell of their launches stands in the records of these.
