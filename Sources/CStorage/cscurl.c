@@ -1,10 +1,9 @@
 #include "cscurl.h"
 
 #include "../../include/raystorage.h"
-#include "csfork.h"
+#include "cscurltransfer.h"
 #include "csguest.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,46 +17,25 @@
 #define BODY_BESIDE_HEAD (64L * 1024)
 #define HEAD_AT_MOST (8L * 1024)
 
-typedef struct {
-    CURL *easy;
-    struct curl_slist *headers;
-    void *context;
-    int (*seek)(void *context, int64_t offset, int origin);
-    /* All of a small body; NULL: curl reads it piece by piece. */
-    char *body;
-    char error[CURL_ERROR_SIZE];
-} transfer;
-
 static long clamp(int64_t value, long least, long most) {
     return value < least ? least : value > most ? most : (long)value;
 }
 
-static curl_socket_t on_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address) {
-    (void)data, (void)purpose;
-    int opened = cs_guest_open_socket(address->family, address->socktype, address->protocol);
-    return opened < 0 ? CURL_SOCKET_BAD : opened;
-}
-
-static int on_close_socket(void *data, curl_socket_t socket) {
-    (void)data;
-    return cs_guest_close_socket(socket);
-}
-
 static int on_seek(void *data, curl_off_t offset, int origin) {
-    transfer *self = data;
+    cs_transfer *self = data;
     return self->seek(self->context, (int64_t)offset, origin) == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
 }
 
 size_t cs_curl_read_abort(void) { return CURL_READFUNC_ABORT; }
 
-static int add_header(transfer *self, const char *line) {
+static int add_header(cs_transfer *self, const char *line) {
     struct curl_slist *longer = curl_slist_append(self->headers, line);
     if (longer == NULL) return 0;
     self->headers = longer;
     return 1;
 }
 
-static int add_headers(transfer *self, const cs_curl_request *request) {
+static int add_headers(cs_transfer *self, const cs_curl_request *request) {
     int has_type = 0;
     for (size_t index = 0; index < request->header_count; index++) {
         if (!add_header(self, request->headers[index])) return 0;
@@ -72,7 +50,7 @@ static int goes_beside_head(const cs_curl_request *request) {
 }
 
 /* curl sends only the fields of a POST along with the head, and the method is ours to name. */
-static int set_small_body(transfer *self, const cs_curl_request *request) {
+static int set_small_body(cs_transfer *self, const cs_curl_request *request) {
     size_t length = (size_t)request->body_length, done = 0;
     self->body = malloc(length);
     while (self->body != NULL && done < length) {
@@ -103,7 +81,7 @@ static void set_method(CURL *easy, const cs_curl_request *request) {
 
 void *cs_curl_transfer_new(const cs_curl_request *request) {
     cs_guest_initialize();
-    transfer *self = calloc(1, sizeof *self);
+    cs_transfer *self = calloc(1, sizeof *self);
     if (self == NULL) return NULL;
     self->context = request->context;
     self->seek = request->seek;
@@ -133,8 +111,6 @@ void *cs_curl_transfer_new(const cs_curl_request *request) {
         curl_easy_setopt(easy, CURLOPT_MAX_SEND_SPEED_LARGE, (curl_off_t)request->send_limit);
     }
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, clamp(piece, SMALLEST_BUFFER, LARGEST_SEND_BUFFER));
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "raystorage/" RAYSTORAGE_VERSION);
     /* What a proxy says to CONNECT is no answer of the store. */
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
@@ -173,7 +149,7 @@ void *cs_curl_transfer_new(const cs_curl_request *request) {
 }
 
 void cs_curl_transfer_free(void *pointer) {
-    transfer *self = pointer;
+    cs_transfer *self = pointer;
     if (self == NULL) return;
     if (self->easy != NULL) curl_easy_cleanup(self->easy);
     curl_slist_free_all(self->headers);
@@ -182,7 +158,7 @@ void cs_curl_transfer_free(void *pointer) {
 }
 
 void cs_curl_transfer_state(void *pointer, cs_curl_state *state) {
-    transfer *self = pointer;
+    cs_transfer *self = pointer;
     curl_off_t sent = 0, received = 0, announced = -1;
     memset(state, 0, sizeof *state);
     curl_easy_getinfo(self->easy, CURLINFO_RESPONSE_CODE, &state->status);
@@ -196,57 +172,8 @@ void cs_curl_transfer_state(void *pointer, cs_curl_state *state) {
 }
 
 const char *cs_curl_transfer_error(void *pointer, int code) {
-    transfer *self = pointer;
+    cs_transfer *self = pointer;
     return self->error[0] != 0 ? self->error : curl_easy_strerror((CURLcode)code);
-}
-
-void *cs_curl_multi_new(long max_idle_connections) {
-    cs_guest_initialize();
-    CURLM *multi = curl_multi_init();
-    if (multi == NULL) return NULL;
-    curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, max_idle_connections);
-    return multi;
-}
-
-void cs_curl_multi_free(void *multi) { curl_multi_cleanup(multi); }
-
-int cs_curl_multi_add(void *multi, void *pointer) {
-    transfer *self = pointer;
-    return curl_multi_add_handle(multi, self->easy);
-}
-
-void cs_curl_multi_remove(void *multi, void *pointer) {
-    transfer *self = pointer;
-    curl_multi_remove_handle(multi, self->easy);
-}
-
-void cs_curl_multi_perform(void *multi) {
-    int running = 0;
-    curl_multi_perform(multi, &running);
-}
-
-void cs_curl_multi_poll(void *multi, int timeout_ms) {
-    int depth = cs_fork_pause();
-    curl_multi_poll(multi, NULL, 0, timeout_ms, NULL);
-    cs_fork_resume(depth);
-}
-
-void cs_curl_multi_wakeup(void *multi) { curl_multi_wakeup(multi); }
-
-int cs_curl_multi_next(void *multi, void **context, int *code) {
-    int left = 0;
-    CURLMsg *message;
-    while ((message = curl_multi_info_read(multi, &left)) != NULL) {
-        if (message->msg != CURLMSG_DONE) continue;
-        char *data = NULL;
-        *code = (int)message->data.result;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &data);
-        if (data == NULL) continue;
-        *context = ((transfer *)(void *)data)->context;
-        return 1;
-    }
-    return 0;
 }
 
 const char *cs_http_version(void) { return curl_version(); }

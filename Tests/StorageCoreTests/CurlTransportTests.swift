@@ -262,6 +262,26 @@ struct CurlTransportTests {
         #expect(statuses.withLock { $0 } == [Int](repeating: 200, count: 100))
     }
 
+    @Test func `P12 connections that the server has ended keep no thread busy, and are not used again`() async throws {
+        let server = try LoopbackServer()
+        let loop = CurlLoop(number: 9)
+        for _ in 0..<3 {
+            let result = await withCheckedContinuation { continuation in
+                loop.submit(
+                    CurlTransfer(
+                        HTTPRequest("GET", server.url("/hangup")), timeouts: timeouts, tls: TLSOptions(),
+                        proxies: ProxyOptions(), progress: Progress(), onBytes: nil, continuation: continuation))
+            }
+            #expect(try result.get().body == Array("x".utf8))
+            let before = loop.waits
+            // As long as a thread that does not wait needs for thousands of turns.
+            await Engine.shared.sleep(milliseconds: 200)
+            #expect(loop.waits - before < 10)
+        }
+        loop.requestStop()
+        loop.waitForStop(Deadline(timeoutMilliseconds: 600_000))
+    }
+
     @Test func `P12 the threads have our names`() async throws {
         let server = try LoopbackServer()
         _ = try await send(HTTPRequest("GET", server.url("/echo")))

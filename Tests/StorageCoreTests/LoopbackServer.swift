@@ -6,7 +6,8 @@ import Glibc
 ///
 /// `/echo` answers with the request line, headers and length and CRC of the body as JSON; `/bytes?N` with N bytes (byte i is
 /// i mod 251), or a `Range` of those; `/bytes?N&cut=K` closes after K of them; `/stall?N` sends N bytes and then nothing; `/early` refuses with 403
-/// before it reads the body and lingers; CONNECT is refused with 403; `/headers?N` sends N bytes of headers; `/garbage` no HTTP at all; `/status?S`.
+/// before it reads the body and lingers; CONNECT is refused with 403; `/headers?N` sends N bytes of headers; `/garbage` no HTTP at all; `/status?S`;
+/// `/hangup` answers, and ends the connection a moment later without a word.
 final class LoopbackServer: @unchecked Sendable {
     // Proof for @unchecked: set once, closed once in deinit.
     let port: Int
@@ -39,7 +40,7 @@ final class LoopbackServer: @unchecked Sendable {
     }
 
     private static let script = #"""
-        import json, os, socket, ssl, sys, threading, zlib
+        import json, os, socket, ssl, sys, threading, time, zlib
 
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         context = None
@@ -124,6 +125,10 @@ final class LoopbackServer: @unchecked Sendable {
                         send(200, b"", extra="".join(f"X-{i}: {'y' * 1000}\r\n" for i in range(int(values[0]) // 1000)))
                     elif path == "/garbage":
                         connection.sendall(b"\x00\x01 this is no HTTP\r\n\r\n")
+                        return
+                    elif path == "/hangup":
+                        send(200, b"x")
+                        time.sleep(0.02)
                         return
                     elif path == "/status":
                         send(int(values[0]), b"z" * 2_000_000)

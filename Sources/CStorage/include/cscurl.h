@@ -62,9 +62,10 @@ void cs_curl_multi_free(void *multi);
 /* 0: done. */
 int cs_curl_multi_add(void *multi, void *transfer);
 void cs_curl_multi_remove(void *multi, void *transfer);
-void cs_curl_multi_perform(void *multi);
-/* Waits outside of the gate of csguest.h: the thread must have entered it. */
-void cs_curl_multi_poll(void *multi, int timeout_ms);
+/* Waits until a socket is ready, a wake-up comes or that time has passed; outside of the gate of csfork.h, which the thread
+ * must have entered. Then do what there is to do. */
+void cs_curl_multi_wait(void *multi, int timeout_ms);
+void cs_curl_multi_act(void *multi);
 /* The only call for other threads. */
 void cs_curl_multi_wakeup(void *multi);
 /* The next transfer that has ended: 1, its context and curl's code; 0: none. */

@@ -64,6 +64,9 @@ final class CurlLoop: @unchecked Sendable {
     private let number: Int
     private var multi: UnsafeMutableRawPointer?
     private var waiting: [CurlTransfer] = []
+    /// Whether it waits, or is about to, for something to happen.
+    private var isIdle = false
+    private var waitCount = 0
     private var isRunning = false
     private var isStopping = false
     private var count = 0
@@ -81,16 +84,25 @@ final class CurlLoop: @unchecked Sendable {
     /// Requests under way.
     var load: Int { monitor.withLock { count } }
 
+    /// How often it has waited for something to happen.
+    var waits: Int { monitor.withLock { waitCount } }
+
     func submit(_ transfer: CurlTransfer) {
         let isTaken = monitor.withLock {
             guard !isStopping, start() else { return false }
             count += 1
             waiting.append(transfer)
-            // The loop, once woken, takes all that wait.
-            if waiting.count == 1, let multi { cs_curl_multi_wakeup(multi) }
+            wake()
             return true
         }
         if !isTaken { transfer.refuse(isStopping: monitor.withLock { isStopping }) }
+    }
+
+    /// With the monitor locked: awake, it looks before it waits again.
+    private func wake() {
+        guard isIdle, let multi else { return }
+        isIdle = false
+        cs_curl_multi_wakeup(multi)
     }
 
     /// With the monitor locked: makes handle and thread when they are first needed.
@@ -121,7 +133,9 @@ final class CurlLoop: @unchecked Sendable {
             for transfer in fresh {
                 if transfer.begin(on: multi) { active.append(transfer) } else { finished() }
             }
-            cs_curl_multi_perform(multi)
+            cs_curl_multi_wait(multi, timeout())
+            monitor.withLock { isIdle = false }
+            cs_curl_multi_act(multi)
             var context: UnsafeMutableRawPointer?
             var code: Int32 = 0
             while cs_curl_multi_next(multi, &context, &code) == 1 {
@@ -138,7 +152,6 @@ final class CurlLoop: @unchecked Sendable {
                     place += 1
                 }
             }
-            cs_curl_multi_poll(multi, active.isEmpty ? Self.idleTick : Self.tick)
         }
         for place in active.indices.reversed() { end(place, multi) { $0.refuse(isStopping: true) } }
         // First out of the reach of those who would wake it.
@@ -152,6 +165,15 @@ final class CurlLoop: @unchecked Sendable {
             if isStopping, waiting.isEmpty { return nil }
             defer { waiting = [] }
             return waiting
+        }
+    }
+
+    /// How long it may wait, in milliseconds.
+    private func timeout() -> Int32 {
+        monitor.withLock {
+            waitCount += 1
+            isIdle = waiting.isEmpty && !isStopping
+            return !isIdle ? 0 : active.isEmpty ? Self.idleTick : Self.tick
         }
     }
 
@@ -169,7 +191,7 @@ final class CurlLoop: @unchecked Sendable {
     func requestStop() {
         monitor.withLock {
             isStopping = true
-            if let multi { cs_curl_multi_wakeup(multi) }
+            wake()
         }
     }
 

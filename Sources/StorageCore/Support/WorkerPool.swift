@@ -10,6 +10,8 @@ final class WorkerPool: @unchecked Sendable {
     private var jobs: [(job: UnownedJob, executor: UnownedTaskExecutor)] = []
     private var firstJob = 0
     private var idle = 0
+    /// Whether an idle worker was signalled and has not come yet.
+    private var isWaking = false
     private var workers = 0
     /// Workers that have been started and have not ended.
     private var live = 0
@@ -22,12 +24,22 @@ final class WorkerPool: @unchecked Sendable {
     }
 
     func enqueue(_ job: UnownedJob, on executor: UnownedTaskExecutor) {
-        monitor.withLock {
+        let wakes = monitor.withLock {
             jobs.append((job, executor))
             // A worker that was woken counts as idle until it runs: compare with what waits, not with zero.
             if idle < jobs.count - firstJob, workers < width, !stopping { startWorker() }
-            monitor.signal()
+            return wakesOne()
         }
+        // Not with the lock, which is the first thing that it takes.
+        if wakes { monitor.signal() }
+    }
+
+    /// With the monitor locked: whether to signal a worker for what waits. One at a time: a worker that takes a job wakes the
+    /// next one, if there is more to do, and often it has done all before another could come.
+    private func wakesOne() -> Bool {
+        guard firstJob < jobs.count, idle > 0, !isWaking else { return false }
+        isWaking = true
+        return true
     }
 
     /// Sees to it that there is a thread at all; false when the system has none to give.
@@ -58,12 +70,14 @@ final class WorkerPool: @unchecked Sendable {
     }
 
     private func next() -> (job: UnownedJob, executor: UnownedTaskExecutor)? {
-        monitor.withLock {
+        var wakes = false
+        let next: (job: UnownedJob, executor: UnownedTaskExecutor)? = monitor.withLock {
             while firstJob == jobs.count {
                 if stopping { return nil }
                 idle += 1
                 monitor.wait()
                 idle -= 1
+                isWaking = false
             }
             let next = jobs[firstJob]
             firstJob += 1
@@ -71,8 +85,11 @@ final class WorkerPool: @unchecked Sendable {
                 jobs.removeFirst(firstJob)
                 firstJob = 0
             }
+            wakes = wakesOne()
             return next
         }
+        if wakes { monitor.signal() }
+        return next
     }
 
     /// Ends the threads once the queue is empty, and waits for that until the deadline.
