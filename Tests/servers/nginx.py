@@ -47,7 +47,7 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     large_client_header_buffers 8 32k;
-    lua_shared_dict objects 64m;
+    lua_shared_dict objects 512m;
     lua_shared_dict orders 1m;
     lua_package_path "{lua}/?.lua;;";
     init_by_lua_block {{ require "resty.core" }}

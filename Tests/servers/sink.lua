@@ -76,8 +76,35 @@ local function stored(key)
     return tonumber(length), etag
 end
 
+-- A list looks at what lies beside its prefix alone, as stores do: clients must not pay for what others have put before.
+local function groups(key)
+    return key:match("^[^/]*/"), key:match("^[^/]*/[^/]*/")
+end
+
+local function register(key)
+    for _, group in pairs({ groups(key) }) do
+        objects:set("n:" .. group .. ":" .. objects:incr("g:" .. group, 1, 0), key)
+    end
+end
+
+-- Some that have been removed and some twice may be among them.
+local function registered(prefix)
+    local wide, narrow = groups(prefix)
+    local group, keys = narrow or wide, {}
+    if not group then
+        for _, name in ipairs(objects:get_keys(0)) do keys[#keys + 1] = name:match("^o:(.*)$") end
+        return keys
+    end
+    for number = 1, objects:get("g:" .. group) or 0 do
+        -- None: the other worker is about to write it.
+        keys[#keys + 1] = objects:get("n:" .. group .. ":" .. number)
+    end
+    return keys
+end
+
 local function store(key, length, content)
     local etag = ETAG
+    if not objects:get("o:" .. key) then register(key) end
     if content then
         etag = string.format('"%032x"', objects:incr("version", 1, 0))
         objects:set("c:" .. key, content)
@@ -141,10 +168,11 @@ local function list(bucket, arguments)
     local encode = arguments["encoding-type"] == "url" and function(text)
         return (text:gsub("[^%w%-_.~/]", function(one) return string.format("%%%02X", one:byte()) end))
     end or escape
-    local keys = {}
-    for _, name in ipairs(objects:get_keys(0)) do
-        local key = name:match("^o:(.*)$")
-        if key and key:sub(1, #prefix) == prefix and key > after then keys[#keys + 1] = key end
+    local keys, seen = {}, {}
+    for _, key in ipairs(registered(prefix)) do
+        if key:sub(1, #prefix) == prefix and key > after and not seen[key] and stored(key) then
+            keys[#keys + 1], seen[key] = key, true
+        end
     end
     table.sort(keys)
     local content, count, last, truncated = {}, 0, nil, false
