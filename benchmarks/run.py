@@ -158,7 +158,11 @@ def verdict(measured: list[Measured]) -> str:
     for one in measured:
         group, own = one.group, one.group.cases[0].name
         for case in group.cases[1:]:
-            if case.name.startswith("raystorage") or not own.startswith(("raystorage", "`import raystorage")):
+            if (
+                case.is_floor
+                or case.name.startswith("raystorage")
+                or not own.startswith(("raystorage", "`import raystorage"))
+            ):
                 continue
             mine, theirs = one.median(own), one.median(case.name)
             factor = theirs / mine if group.larger_is_better else mine / theirs if theirs else math.inf

@@ -12,6 +12,7 @@ import concurrent.futures
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -49,7 +50,7 @@ def main() -> None:
     run()
     seconds, used = time.perf_counter() - begin, cpu_seconds() - cpu
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    peak = max(status("VmHWM") - idle, children if client == "s5cmd" else 0)
+    peak = max(status("VmHWM") - idle, children if client in ("s5cmd", "curl") else 0)
     finish()
     print(json.dumps({"": seconds, "CPU": used, "memory": peak}))
 
@@ -244,7 +245,6 @@ def obstore(endpoint: Endpoint, way: str, directory: Path, prefix: str) -> tuple
 
 def opendal(endpoint: Endpoint, way: str, directory: Path, prefix: str) -> tuple[Transfer, Callable[[], object]]:
     """Several files by threads; large ones in parts by its writer."""
-    import shutil
 
     import opendal as library  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
@@ -320,6 +320,36 @@ def s5cmd(endpoint: Endpoint, way: str, directory: Path, prefix: str) -> tuple[T
     return lambda: subprocess.run([program, *flags, "cp", *places], check=True), nothing
 
 
+def curl(endpoint: Endpoint, way: str, directory: Path, prefix: str) -> tuple[Transfer, Callable[[], object]]:
+    """Eight processes, each with its share of the files: bytes between files and sockets, and nothing else."""
+    program = shutil.which("curl")
+    if program is None:
+        raise RuntimeError("curl is missing: apt install curl")
+    command = [program, "--silent", "--show-error", "--fail"]
+    if endpoint["ca_file"]:
+        command += ["--cacert", endpoint["ca_file"]]
+
+    def run() -> None:
+        files = sorted(directory.iterdir()) if way == "up" else names(directory, prefix)
+        shares = [files[first::8] for first in range(min(8, len(files)))]
+        processes = []
+        for share in shares:
+            lines = []
+            for file in share:
+                lines.append(f'url = "{endpoint["endpoint"]}/{endpoint["bucket"]}/{key_of(prefix, file)}"')
+                lines.append(f'{"upload-file" if way == "up" else "output"} = "{file}"')
+            processes.append(subprocess.Popen([*command, "--config", "-"], stdin=subprocess.PIPE, text=True))
+            standard_input = processes[-1].stdin
+            assert standard_input is not None
+            with standard_input:
+                standard_input.write("\n".join(lines))
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            raise RuntimeError("curl failed")
+
+    return run, nothing
+
+
 CLIENTS: dict[str, Callable[[Endpoint, str, Path, str], tuple[Transfer, Callable[[], object]]]] = {
     "raystorage": raystorage,
     "ray": ray,
@@ -329,6 +359,7 @@ CLIENTS: dict[str, Callable[[Endpoint, str, Path, str], tuple[Transfer, Callable
     "minio": minio,
     "s5cmd": s5cmd,
     "boto3": boto3,
+    "curl": curl,
 }
 
 if __name__ == "__main__":

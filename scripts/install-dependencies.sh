@@ -64,7 +64,10 @@ for group in "$@"; do
                 || fail "Ceph and nginx are needed for the tests of object stores"
             ;;
         python) python_requirements python/requirements-test.txt ;;
-        bench) python_requirements python/requirements-bench.txt ;;
+        bench)
+            apt_install curl || fail "curl is needed: the benchmarks tell by it how fast the machine is"
+            python_requirements python/requirements-bench.txt
+            ;;
         demo) python_requirements python/requirements-demo.txt ;;
         wheel) python_requirements python/requirements-wheel.txt ;;
         *) fail "no such group: $group (build, test, s3, python, bench, demo, wheel)" ;;

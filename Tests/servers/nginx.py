@@ -48,6 +48,7 @@ http {{
     scgi_temp_path {directory}/scgi;
     large_client_header_buffers 8 32k;
     lua_shared_dict objects 512m;
+    lua_socket_buffer_size 64k;
     lua_shared_dict orders 1m;
     lua_package_path "{lua}/?.lua;;";
     init_by_lua_block {{ require "resty.core" }}
