@@ -9,10 +9,12 @@
 #include <string.h>
 #include <strings.h>
 
-/* 7.88 takes 512 KiB at most for what is received. A small request is not worth pages that are cleared for it. */
+/* 7.88 takes 512 KiB at most for what is received. A small request is not worth pages that are cleared for it. What is sent is
+ * read from the page cache and goes to the socket at once: larger than a share of a core's second-level cache it is read from
+ * memory once more, which took 10 % more of the processor at 1 MiB. */
 #define SMALLEST_BUFFER (16L * 1024)
 #define LARGEST_RECEIVE_BUFFER (512L * 1024)
-#define LARGEST_SEND_BUFFER (1024L * 1024)
+#define LARGEST_SEND_BUFFER (256L * 1024)
 /* A body of fewer bytes goes out with its request's head, by one call and often in one packet: MAX_INITIAL_POST_SIZE. */
 #define BODY_BESIDE_HEAD (64L * 1024)
 #define HEAD_AT_MOST (8L * 1024)
