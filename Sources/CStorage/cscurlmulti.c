@@ -8,6 +8,7 @@
 #include "csfork.h"
 #include "csguest.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,8 +21,11 @@
 typedef struct {
     /* EPOLLIN, EPOLLOUT: what curl waits for, and what the kernel was told. */
     uint8_t wanted, told;
-    /* Opened by `cs_guest_open_socket`, so that we hear of its end. */
-    uint8_t is_connection;
+    /* Opened for a transfer, by `on_open_socket`. */
+    uint8_t is_ours;
+    /* It has been read from: connected, and from then on `on_close_socket` hears of its end. curl 7.88 closes what is still
+     * connecting by itself. */
+    uint8_t is_connected;
 } socket_state;
 
 typedef struct {
@@ -31,6 +35,11 @@ typedef struct {
     int wakeup;
     /* When curl wants to be called, in nanoseconds; -1: never. */
     int64_t due;
+    /* Whether something came to an end while it was connecting. curl 7.88 goes on with the next address the next time that
+     * the transfer is looked at, and asks neither for an event nor for a timer. */
+    int looks_at_all;
+    /* Whether the kernel did not take something. */
+    int is_behind;
     /* By descriptor. */
     socket_state *sockets;
     size_t count;
@@ -59,12 +68,18 @@ static socket_state *state_of(loop *self, int socket) {
     return &self->sockets[place];
 }
 
-/* Where the kernel does not take it, the transfer moves no byte and ends as one that has stalled. */
 static void tell(loop *self, int socket, socket_state *state) {
     struct epoll_event event = {.events = state->wanted, .data.fd = socket};
     int operation = state->wanted == 0 ? EPOLL_CTL_DEL : state->told == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     int failed = epoll_ctl(self->epoll, operation, socket, &event);
+    /* Another socket under that number than the one that was told of, or one that is still there. */
+    if (failed && operation == EPOLL_CTL_MOD && errno == ENOENT) {
+        failed = epoll_ctl(self->epoll, EPOLL_CTL_ADD, socket, &event);
+    } else if (failed && operation == EPOLL_CTL_ADD && errno == EEXIST) {
+        failed = epoll_ctl(self->epoll, EPOLL_CTL_MOD, socket, &event);
+    }
     state->told = failed ? 0 : state->wanted;
+    if (failed && state->wanted != 0) self->is_behind = 1;
 }
 
 static int on_socket(CURL *easy, curl_socket_t socket, int what, void *data, void *assigned) {
@@ -74,9 +89,15 @@ static int on_socket(CURL *easy, curl_socket_t socket, int what, void *data, voi
     if (state == NULL) return 0;
     state->wanted = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
     if (what == CURL_POLL_REMOVE) state->wanted = 0;
+    if (state->wanted & EPOLLIN && state->is_ours) state->is_connected = 1;
     /* A connection is given back after each request and soon used by the next one: most wait for the same again. */
-    if (state->wanted == 0 && state->is_connection && state->told == EPOLLIN) return 0;
+    if (state->wanted == 0 && state->is_connected && state->told == EPOLLIN) return 0;
     if (state->wanted != state->told) tell(self, socket, state);
+    if (state->wanted == 0 && !state->is_connected) {
+        self->looks_at_all |= state->is_ours;
+        /* Closed already, for all we know, and its number may be anybody's. */
+        *state = (socket_state){0};
+    }
     return 0;
 }
 
@@ -92,7 +113,7 @@ static curl_socket_t on_open_socket(void *data, curlsocktype purpose, struct cur
     int opened = cs_guest_open_socket(address->family, address->socktype, address->protocol);
     if (opened < 0) return CURL_SOCKET_BAD;
     socket_state *state = state_of(data, opened);
-    if (state != NULL) *state = (socket_state){.is_connection = 1};
+    if (state != NULL) *state = (socket_state){.is_ours = 1};
     return opened;
 }
 
@@ -100,6 +121,7 @@ static int on_close_socket(void *data, curl_socket_t socket) {
     loop *self = data;
     socket_state *state = state_of(self, socket);
     if (state != NULL) {
+        self->looks_at_all |= !state->is_connected;
         state->wanted = 0;
         /* A forked child may have a copy for a moment, and then closing alone does not take it out. */
         if (state->told != 0) tell(self, socket, state);
@@ -165,9 +187,19 @@ void cs_curl_multi_wait(void *pointer, int timeout_ms) {
         int64_t left = (self->due - now_ns() + 999999) / 1000000;
         if (left < timeout_ms) timeout_ms = left > 0 ? (int)left : 0;
     }
+    if (self->looks_at_all) timeout_ms = 0;
     int depth = cs_fork_pause();
     self->event_count = epoll_wait(self->epoll, self->events, EVENTS, timeout_ms);
     cs_fork_resume(depth);
+}
+
+static void look_at_all(loop *self) {
+    int running = 0;
+    /* It was deprecated for its cost. Nothing else tells curl to look at a transfer without a reason, and then of its sockets. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    curl_multi_socket_all(self->multi, &running);
+#pragma GCC diagnostic pop
 }
 
 void cs_curl_multi_act(void *pointer) {
@@ -192,9 +224,20 @@ void cs_curl_multi_act(void *pointer) {
                     | (happened & EPOLLOUT ? CURL_CSELECT_OUT : 0);
         curl_multi_socket_action(self->multi, socket, ready, &running);
     }
+    if (self->looks_at_all) {
+        self->looks_at_all = 0;
+        look_at_all(self);
+    }
     if (self->due >= 0 && now_ns() >= self->due) {
         self->due = -1;
         curl_multi_socket_action(self->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+    if (self->is_behind) {
+        self->is_behind = 0;
+        for (size_t place = 0; place < self->count; place++) {
+            socket_state *state = &self->sockets[place];
+            if (state->wanted != 0 && state->told != state->wanted) tell(self, (int)place, state);
+        }
     }
 }
 

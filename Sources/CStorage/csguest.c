@@ -6,17 +6,31 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* One bit per descriptor; the few beyond stay open in the child, which does no harm but to the other side's patience. */
 #define SOCKETS 65536
 static _Atomic uint64_t sockets[SOCKETS / 64];
+/* Which sockets they are: curl closes some without a word, and their numbers are the host's then. */
+static _Atomic uint64_t inodes[SOCKETS];
+
+static int is_socket(int descriptor, uint64_t *inode) {
+    struct stat status;
+    if (fstat(descriptor, &status) != 0 || !S_ISSOCK(status.st_mode)) return 0;
+    *inode = (uint64_t)status.st_ino;
+    return 1;
+}
 
 static void mark(int socket, int is_open) {
     if (socket < 0 || socket >= SOCKETS) return;
-    uint64_t bit = (uint64_t)1 << (socket % 64);
-    if (is_open) atomic_fetch_or(&sockets[socket / 64], bit);
-    else atomic_fetch_and(&sockets[socket / 64], ~bit);
+    uint64_t inode = 0, bit = (uint64_t)1 << (socket % 64);
+    if (is_open && is_socket(socket, &inode)) {
+        atomic_store(&inodes[socket], inode);
+        atomic_fetch_or(&sockets[socket / 64], bit);
+    } else {
+        atomic_fetch_and(&sockets[socket / 64], ~bit);
+    }
 }
 
 static void after_fork_in_child(void) {
@@ -24,7 +38,9 @@ static void after_fork_in_child(void) {
     for (int word = 0; word < SOCKETS / 64; word++) {
         uint64_t bits = atomic_exchange(&sockets[word], 0);
         for (int bit = 0; bits != 0; bit++, bits >>= 1) {
-            if (bits & 1) close(64 * word + bit);
+            int descriptor = 64 * word + bit;
+            uint64_t inode = 0;
+            if (bits & 1 && is_socket(descriptor, &inode) && inode == atomic_load(&inodes[descriptor])) close(descriptor);
         }
     }
 }

@@ -84,8 +84,51 @@ private final class Uploads: Sendable {
     }
 }
 
+/// An address that answers no attempt to connect: the queue of who listens there is full.
+private struct BlackHole {
+    let port: Int
+
+    init() throws {
+        let listener = try System.check("socket", "") { socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = INADDR_LOOPBACK.bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        try withUnsafeMutablePointer(to: &address) { pointer in
+            try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                try System.check("bind", "") { bind(listener, address, length) }
+                try System.check("listen", "") { listen(listener, 0) }
+                try System.check("getsockname", "") { getsockname(listener, address, &length) }
+                for _ in 0..<3 {
+                    connect(socket(AF_INET, Int32(SOCK_STREAM.rawValue) | O_NONBLOCK, 0), address, length)
+                }
+            }
+        }
+        port = Int(UInt16(bigEndian: address.sin_port))
+    }
+}
+
 /// What the transport does to the process that it is a guest in; each in a process of its own.
 struct NetworkGuestTests {
+    @Test func `P12 a child keeps the file that has got the number of a connection that was never made`() async {
+        await #expect(processExitsWith: .success) {
+            alarm(300)
+            let hole = try BlackHole()
+            let request = HTTPRequest(
+                "GET", HTTPURL(scheme: "http", host: "127.0.0.1", port: hole.port, path: "/", query: ""))
+            await #expect(throws: StorageError.self) {
+                try await CurlTransport(tls: TLSOptions()).send(
+                    request, timeouts: HTTPTimeouts(connect: 200), progress: Progress(), onBytes: nil)
+            }
+            // All the lowest numbers that are free.
+            let files = try (0..<32).map { _ in try OpenFile("/proc/self/exe", O_RDONLY) }
+            let child = forkProcess()
+            if child == 0 { _exit(files.allSatisfy { fcntl($0.descriptor, F_GETFD) >= 0 } ? 0 : 3) }
+            var status: Int32 = 0
+            #expect(waitpid(child, &status, 0) == child && status == 0)
+        }
+    }
+
     @Test(.timeLimit(.minutes(30)))
     func `P12 a child that is forked during transfers sends its own and leaves ours alone`() async {
         await #expect(processExitsWith: .success) {

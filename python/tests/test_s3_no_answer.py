@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from processes import ROOT
 from servers.faulty import FaultyS3
 from stores import open_run, report, signed_for, write
 
@@ -193,6 +194,32 @@ def test_p7_a_store_that_comes_after_some_seconds_is_waited_for(
     assert stats["retries"] >= 2
     assert stats["requests"] > stats["retries"]
     assert faulty.refusals == []
+
+
+def test_p7_addresses_that_refuse_are_passed_over(faulty: FaultyS3, tmp_path: Path) -> None:
+    """Each of them must cost no time: one request has 10 s for all forty."""
+    with signed_for(faulty.endpoint), open_run(faulty.endpoint) as run:
+        report(run, write(tmp_path / "source", {"shard": b"content"}), {"loss": 1.0})
+        address = f"s3://{faulty.bucket}/runs/run?endpoint_override=http://many.raystorage.test:{faulty.port}"
+        # In which order they are tried is chance: that the good one is among the first for all four is not.
+        listings = [
+            subprocess.Popen(
+                [sys.executable, "-m", "raystorage", "ls", f"{address}&region=us-east-1"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(PACKAGE),
+                    "LD_PRELOAD": str(ROOT / "build" / "faults" / "manyaddresses.so"),
+                },
+            )
+            for _ in range(4)
+        ]
+        for listing in listings:
+            output, _ = listing.communicate(timeout=120)
+            assert listing.returncode == 0, output
+            assert "checkpoint_" in output
 
 
 def test_a_store_that_keeps_failing_is_told_of_once_and_counted(

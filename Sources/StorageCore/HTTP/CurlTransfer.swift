@@ -206,7 +206,12 @@ final class CurlTransfer: @unchecked Sendable {
     private func read(_ buffer: UnsafeMutablePointer<CChar>?, _ capacity: Int) -> Int {
         guard let buffer else { return cs_curl_read_abort() }
         let count = min(capacity, request.body.length - bodyOffset)
-        guard count > 0 else { return 0 }
+        if count <= 0, request.body.length > 0 {
+            // It stops when it has sent as much as was announced. It has begun anew on another connection then, and not
+            // rewound: without this it would wait for an answer to half a request.
+            failure = error("was begun anew without its body", code: nil, isRetryable: true)
+            return cs_curl_read_abort()
+        }
         switch request.body {
         case .none: return 0
         case .bytes(let bytes):

@@ -10,8 +10,9 @@ final class WorkerPool: @unchecked Sendable {
     private var jobs: [(job: UnownedJob, executor: UnownedTaskExecutor)] = []
     private var firstJob = 0
     private var idle = 0
-    /// Whether an idle worker was signalled and has not come yet.
+    /// Whether an idle worker was signalled and has not come yet, and how many jobs have come since.
     private var isWaking = false
+    private var unanswered = 0
     private var workers = 0
     /// Workers that have been started and have not ended.
     private var live = 0
@@ -37,9 +38,11 @@ final class WorkerPool: @unchecked Sendable {
     /// With the monitor locked: whether to signal a worker for what waits. One at a time: a worker that takes a job wakes the
     /// next one, if there is more to do, and often it has done all before another could come.
     private func wakesOne() -> Bool {
-        guard firstJob < jobs.count, idle > 0, !isWaking else { return false }
+        guard firstJob < jobs.count, idle > 0 else { return false }
+        unanswered = isWaking ? unanswered + 1 : 0
         isWaking = true
-        return true
+        // glibc before 2.41 loses a signal once in a blue moon (its bug 25847); then the next ones must not wait for it.
+        return unanswered % 8 == 0
     }
 
     /// Sees to it that there is a thread at all; false when the system has none to give.
