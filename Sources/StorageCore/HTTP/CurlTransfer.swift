@@ -79,7 +79,7 @@ final class CurlTransfer: @unchecked Sendable {
             isStopping
                 ? StorageError(
                     .closed, "the library is being shut down", details: [("path", .string(request.url.shown))])
-                : error("cannot be sent: the system gives no more threads", code: nil, isRetryable: true))
+                : error("cannot be sent: the system gives no more threads or files", code: nil, isRetryable: true))
     }
 
     /// What ends it before curl does: the caller's wish, or silence for too long.
@@ -206,7 +206,8 @@ final class CurlTransfer: @unchecked Sendable {
     private func read(_ buffer: UnsafeMutablePointer<CChar>?, _ capacity: Int) -> Int {
         guard let buffer else { return cs_curl_read_abort() }
         let count = min(capacity, request.body.length - bodyOffset)
-        if count <= 0, request.body.length > 0 {
+        guard count > 0 else {
+            if request.body.length == 0 { return 0 }
             // It stops when it has sent as much as was announced. It has begun anew on another connection then, and not
             // rewound: without this it would wait for an answer to half a request.
             failure = error("was begun anew without its body", code: nil, isRetryable: true)
