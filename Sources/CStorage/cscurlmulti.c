@@ -7,13 +7,12 @@
 #include "cscurltransfer.h"
 #include "csfork.h"
 #include "csguest.h"
+#include "cstorage.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define EVENTS 64
@@ -48,12 +47,6 @@ typedef struct {
     int event_count;
 } loop;
 
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static socket_state *state_of(loop *self, int socket) {
     if (socket < 0) return NULL;
     size_t place = (size_t)socket;
@@ -72,12 +65,6 @@ static void tell(loop *self, int socket, socket_state *state) {
     struct epoll_event event = {.events = state->wanted, .data.fd = socket};
     int operation = state->wanted == 0 ? EPOLL_CTL_DEL : state->told == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     int failed = epoll_ctl(self->epoll, operation, socket, &event);
-    /* Another socket under that number than the one that was told of, or one that is still there. */
-    if (failed && operation == EPOLL_CTL_MOD && errno == ENOENT) {
-        failed = epoll_ctl(self->epoll, EPOLL_CTL_ADD, socket, &event);
-    } else if (failed && operation == EPOLL_CTL_ADD && errno == EEXIST) {
-        failed = epoll_ctl(self->epoll, EPOLL_CTL_MOD, socket, &event);
-    }
     state->told = failed ? 0 : state->wanted;
     if (failed && state->wanted != 0) self->is_behind = 1;
 }
@@ -87,8 +74,8 @@ static int on_socket(CURL *easy, curl_socket_t socket, int what, void *data, voi
     loop *self = data;
     socket_state *state = state_of(self, socket);
     if (state == NULL) return 0;
+    /* Neither bit is in CURL_POLL_REMOVE. */
     state->wanted = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-    if (what == CURL_POLL_REMOVE) state->wanted = 0;
     if (state->wanted & EPOLLIN && state->is_ours) state->is_connected = 1;
     /* A connection is given back after each request and soon used by the next one: most wait for the same again. */
     if (state->wanted == 0 && state->is_connected && state->told == EPOLLIN) return 0;
@@ -104,7 +91,7 @@ static int on_socket(CURL *easy, curl_socket_t socket, int what, void *data, voi
 static int on_timer(CURLM *multi, long timeout_ms, void *data) {
     (void)multi;
     loop *self = data;
-    self->due = timeout_ms < 0 ? -1 : now_ns() + timeout_ms * 1000000;
+    self->due = timeout_ms < 0 ? -1 : cs_monotonic_ns() + timeout_ms * 1000000;
     return 0;
 }
 
@@ -184,7 +171,7 @@ void cs_curl_multi_remove(void *pointer, void *removed) {
 void cs_curl_multi_wait(void *pointer, int timeout_ms) {
     loop *self = pointer;
     if (self->due >= 0) {
-        int64_t left = (self->due - now_ns() + 999999) / 1000000;
+        int64_t left = (self->due - cs_monotonic_ns() + 999999) / 1000000;
         if (left < timeout_ms) timeout_ms = left > 0 ? (int)left : 0;
     }
     if (self->looks_at_all) timeout_ms = 0;
@@ -228,7 +215,7 @@ void cs_curl_multi_act(void *pointer) {
         self->looks_at_all = 0;
         look_at_all(self);
     }
-    if (self->due >= 0 && now_ns() >= self->due) {
+    if (self->due >= 0 && cs_monotonic_ns() >= self->due) {
         self->due = -1;
         curl_multi_socket_action(self->multi, CURL_SOCKET_TIMEOUT, 0, &running);
     }

@@ -29,11 +29,13 @@ struct MetricsMirror: Sendable {
 
     func size(_ key: String) throws(StorageError) -> Int? { try System.status(Path.join(workspace, key))?.size }
 
-    private func limit(_ key: String) -> Int { ResultFiles.names.contains(key) ? derivedLimit : Self.segmentLimit }
+    private func isDerived(_ key: String) -> Bool { ResultFiles.names.contains(key) }
+
+    private func limit(_ key: String) -> Int { isDerived(key) ? derivedLimit : Self.segmentLimit }
 
     /// Whether a file of that length stays where it is.
     func isTooLarge(_ key: String, _ bytes: Int) -> Bool {
-        ResultFiles.names.contains(key) && bytes > derivedLimit
+        isDerived(key) && bytes > derivedLimit
     }
 
     func read(_ key: String) throws(StorageError) -> [UInt8] {
@@ -83,7 +85,7 @@ struct MetricsMirror: Sendable {
 
     private func fetch(_ summary: ObjectSummary) async throws(StorageError) -> Copy? {
         if isTooLarge(summary.key, summary.size) { return Copy(bytes: summary.size, version: summary.version) }
-        let isDerived = ResultFiles.names.contains(summary.key)
+        let isDerived = isDerived(summary.key)
         // A segment only grows, and is its trainer's alone: what is as long here is the same, or more.
         if try size(summary.key) ?? 0 >= summary.size {
             return Copy(bytes: isDerived ? 0 : summary.size, version: summary.version)

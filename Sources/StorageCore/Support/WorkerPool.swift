@@ -10,7 +10,7 @@ final class WorkerPool: @unchecked Sendable {
     private var jobs: [(job: UnownedJob, executor: UnownedTaskExecutor)] = []
     private var firstJob = 0
     private var idle = 0
-    /// Whether an idle worker was signalled and has not come yet, and how many jobs have come since.
+    /// Whether an idle worker was signalled and has not come yet, and how often one was wanted since.
     private var isWaking = false
     private var unanswered = 0
     private var workers = 0

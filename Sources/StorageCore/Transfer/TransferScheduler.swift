@@ -18,7 +18,7 @@ struct TransferScheduler: Sendable {
         /// its transport's buffers: `bufferBytes`, or its length if that is less. One request may always run.
         var maximumInflightBytes = 64 << 20
 
-        /// Of one connection, the larger way.
+        /// Of one connection, the larger way: what curl receives into and the piece that is written, rounded up.
         static let bufferBytes = 1 << 20
 
         /// Eight requests for each core, 64 at most.
