@@ -37,13 +37,31 @@ def rclone(directory: Path) -> Iterator[Endpoint]:
         daemon.stop()
 
 
+# Each request has a thread of its own, which looks whether an object is there and writes it without a lock over both:
+# of several creators more than one may win. S3 takes one after the other, and so it does here.
+_MOTO = """
+import sys, threading
+import moto.server
+serve, lock = moto.server.run_simple, threading.Lock()
+def one_at_a_time(application):
+    def answer(environment, start):
+        with lock:
+            return application(environment, start)
+    return answer
+def run_simple(host, port, application, **options):
+    serve(host, port, one_at_a_time(application), **options)
+moto.server.run_simple = run_simple
+moto.server.main(sys.argv[1:])
+"""
+
+
 @contextmanager
 def moto(directory: Path) -> Iterator[Endpoint]:
     """Everything in memory; any key is right."""
     directory.mkdir(parents=True)
     (port,) = free_ports(1)
     program("moto_server", "PyPI moto[server]")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)]
     daemon = Daemon("moto", command, directory)
     try:
         url = f"http://127.0.0.1:{port}"
